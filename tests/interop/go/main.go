@@ -1,0 +1,5 @@
+package main
+
+import _ "github.com/go-zookeeper/zk"
+
+func main() {}

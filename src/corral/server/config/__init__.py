@@ -1,5 +1,6 @@
 """The configuration of one server: Apache's ``zoo.cfg`` and system properties, read into one validated value."""
 
+from corral.server.config.assembly import Notice, Reading
 from corral.server.config.errors import ConfigError
 from corral.server.config.model import (
     AuthConfig,
@@ -10,14 +11,23 @@ from corral.server.config.model import (
     StorageConfig,
     TreeConfig,
 )
+from corral.server.config.reading import from_properties, load, read
+from corral.server.config.sources import Entry, Layer
 
 __all__ = [
     "AuthConfig",
     "ConfigError",
     "ConnectionThrottle",
+    "Entry",
+    "Layer",
     "Limits",
+    "Notice",
+    "Reading",
     "RequestThrottle",
     "ServerConfig",
     "StorageConfig",
     "TreeConfig",
+    "from_properties",
+    "load",
+    "read",
 ]

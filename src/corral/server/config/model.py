@@ -9,7 +9,7 @@ checks hold; a value that is refused raises :class:`~corral.server.config.errors
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -31,6 +31,8 @@ from corral.server.config.values import (
 
 __all__ = [
     "ALL_WORDS",
+    "GROUPS",
+    "UNSET",
     "AuthConfig",
     "ConnectionThrottle",
     "Declaration",
@@ -303,6 +305,17 @@ class RequestThrottle:
         admit(self)
 
 
+GROUPS: Final[Mapping[str, type]] = {
+    "storage": StorageConfig,
+    "tree": TreeConfig,
+    "auth": AuthConfig,
+    "limits": Limits,
+    "connection_throttle": ConnectionThrottle,
+    "request_throttle": RequestThrottle,
+}
+"""The groups of settings, by their names in :class:`ServerConfig`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """The settings of one standalone server."""
@@ -318,12 +331,9 @@ class ServerConfig:
     client_port_address: str | None = setting("clientPortAddress", Text("a host name or address"), None, Source.FILE)
     """The address to listen on; None is every address of the machine."""
     listen_backlog: int = setting(
-        "clientPortListenBacklog",
-        Whole(minimum=1, below=BACKLOG_DEFAULT, decimal_only=True),
-        BACKLOG_DEFAULT,
-        Source.FILE,
+        "clientPortListenBacklog", Whole(minimum=1, below=BACKLOG_DEFAULT, decimal_only=True), UNSET, Source.FILE
     )
-    """Connections that may wait to be accepted."""
+    """Connections that may wait to be accepted; not set: 50."""
     client_tcp_keepalive: bool = setting("clientTcpKeepAlive", Switch(), default=False)
     """Let the system probe connections on which nothing happens."""
     tick_time_ms: int = setting("tickTime", Whole(1, decimal_only=True), 3000, Source.FILE)
@@ -349,6 +359,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if self.data_log_dir is SAME_AS_DATA_DIR:
             object.__setattr__(self, "data_log_dir", self.data_dir)
+        if self.listen_backlog == UNSET:
+            object.__setattr__(self, "listen_backlog", BACKLOG_DEFAULT)
         if self.min_session_timeout_ms == UNSET:
             object.__setattr__(self, "min_session_timeout_ms", 2 * self.tick_time_ms)
         if self.max_session_timeout_ms == UNSET:

@@ -1,0 +1,1 @@
+"""The replicated state: znodes, stats, ACLs, quotas, watches and sessions as state. No I/O, no clock, no chance."""

@@ -20,6 +20,8 @@ from corral.server.config.values import Whole
 
 __all__ = ["PLACES", "Notice", "Reading", "assemble"]
 
+logger = logging.getLogger(__package__)
+
 PREFIXLESS_PROPERTIES: Final = frozenset({"fsync.warningthresholdms"})
 """Settings with the prefix that an option of the JVM may also give without it."""
 
@@ -67,6 +69,11 @@ class Reading:
 
     config: ServerConfig
     notices: tuple[Notice, ...]
+
+    def log(self) -> None:
+        """Write the notices to the log."""
+        for notice in self.notices:
+            logger.log(notice.level, "%s", notice.text)
 
 
 def assemble(entries: Iterable[Entry], origin: str) -> Reading:

@@ -13,7 +13,6 @@ the file cannot set them, so that an option of the JVM wins over a line that had
 the last line of a key counts. Whenever one place overrules another with a different value, a warning says so.
 """
 
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,8 +23,6 @@ from corral.server.config.model import ServerConfig
 from corral.server.config.sources import Entry, Layer, entries_of_file, entries_of_flags
 
 __all__ = ["STANDALONE_DEFAULTS", "from_properties", "load", "read"]
-
-logger = logging.getLogger(__package__)
 
 STANDALONE_DEFAULTS: Final = tuple(
     Entry(key, text, "the default without a file", Layer.DEFAULT)
@@ -44,7 +41,9 @@ def load(
     Raises:
         ConfigError: naming the file, the line, the key, the value and what is accepted.
     """
-    return log_notices(read(path, arguments=arguments, environment=environment))
+    reading = read(path, arguments=arguments, environment=environment)
+    reading.log()
+    return reading.config
 
 
 def from_properties(properties: Mapping[str, str], origin: str = "properties") -> ServerConfig:
@@ -54,7 +53,9 @@ def from_properties(properties: Mapping[str, str], origin: str = "properties") -
         ConfigError: as :func:`load`.
     """
     entries = [Entry(name.strip(), text.strip(), origin, Layer.FILE) for name, text in properties.items()]
-    return log_notices(assemble(entries, origin))
+    reading = assemble(entries, origin)
+    reading.log()
+    return reading.config
 
 
 def read(path: Path | None, *, arguments: Iterable[Entry], environment: Mapping[str, str]) -> Reading:
@@ -62,9 +63,3 @@ def read(path: Path | None, *, arguments: Iterable[Entry], environment: Mapping[
     written = STANDALONE_DEFAULTS if path is None else entries_of_file(path)
     origin = "the configuration" if path is None else str(path)
     return assemble([*entries_of_flags(environment), *written, *arguments], origin)
-
-
-def log_notices(reading: Reading) -> ServerConfig:
-    for notice in reading.notices:
-        logger.log(notice.level, "%s", notice.text)
-    return reading.config

@@ -1,0 +1,67 @@
+"""One cross-check: a plan carried out on two servers, one after the other, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.crosscheck.allowed import is_allowed
+from tests.crosscheck.comparison import Difference, compare
+from tests.crosscheck.generator import make_plan
+from tests.crosscheck.minimiser import minimise
+from tests.crosscheck.plan import Atom, Step, atoms, keep
+from tests.crosscheck.runner import RunFailedError, Runner, Transcript
+
+if TYPE_CHECKING:
+    from tests.crosscheck.servers import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Crosscheck:
+    """The plan of a seed on two places."""
+
+    seed: int
+    count: int
+    left: Place
+    right: Place
+
+    @property
+    def plan(self) -> list[Step]:
+        return make_plan(self.seed, self.count)
+
+    def differences(self, kept: Sequence[Atom] | None = None) -> list[Difference]:
+        """What differs and should not, for the whole plan or the atoms kept of it."""
+        plan = self.plan
+        steps = keep(plan, list(atoms(plan)) if kept is None else kept)
+        left, right = (_run(place, steps) for place in (self.left, self.right))
+        return [difference for difference in compare(left, right) if not is_allowed(difference)]
+
+    def minimised(self, difference: Difference, limit_s: float) -> list[Atom]:
+        """The part of the plan that still brings a difference of the same kind. Needs places that start afresh."""
+        upto = [atom for atom in atoms(self.plan) if atom[0] <= difference.number]
+
+        def fails(kept: Sequence[Atom]) -> bool:
+            try:
+                return any(each.signature == difference.signature for each in self.differences(kept))
+            except RunFailedError:
+                return False
+
+        return minimise(upto, fails, limit_s)
+
+    def reproduction(self, kept: Sequence[Atom], difference: Difference) -> str:
+        """Everything somebody needs to see the difference again."""
+        steps = "\n".join(f"{number:5}  {step}" for number, step in keep(self.plan, kept))
+        parts = ",".join(f"{number}.{position}" for number, position in kept)
+        return f"seed {self.seed}, count {self.count}\n{difference}\n\nsteps kept:\n{steps}\n\n--keep {parts}\n"
+
+
+def _run(place: Place, steps: Sequence[tuple[int, Step]]) -> Transcript:
+    with place() as address:
+        return Runner(address).run(steps)
+
+
+def parse_atoms(text: str) -> list[Atom]:
+    """The ``--keep`` of a reproduction. Raises `ValueError`."""
+    pairs = (each.partition(".") for each in text.split(","))
+    return [(int(number), int(position)) for number, _, position in pairs]

@@ -1,0 +1,61 @@
+"""The two servers of a cross-check: started for it, fresh each time, or somebody else's that already run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.crosscheck.runner import SUPER_DIGEST
+from tests.interop.peers import SERVERS
+
+Address = tuple[str, int]
+Place = Callable[[], AbstractContextManager[Address]]
+"""Gives the address of a server for one run."""
+
+NEVER_MS: Final = 86_400_000
+
+COMMON_CONFIG: Final[dict[str, str | int]] = {
+    "tickTime": 500,
+    "minSessionTimeout": 2000,
+    "maxSessionTimeout": 60_000,
+    "maxClientCnxns": 0,
+    "DigestAuthenticationProvider.superDigest": SUPER_DIGEST,
+}
+
+COMMON_PROPERTIES: Final[dict[str, str | int]] = {"znode.container.checkIntervalMs": NEVER_MS}
+"""Reaping would take zxids at moments of its own."""
+
+PROFILES: Final[dict[str, dict[str, str | int]]] = {
+    "plain": {},
+    "full": {"extendedTypesEnabled": "true", "enforceQuota": "true", "reconfigEnabled": "true"},
+}
+"""Configurations that change what servers answer."""
+
+
+def launched(kind: str, profile: str) -> Place:
+    """A fresh server of a kind (``apache`` or ``corral``) for each run, with an empty data directory."""
+
+    @contextmanager
+    def place() -> Iterator[Address]:
+        config = {**COMMON_CONFIG, **PROFILES[profile]}
+        with (
+            tempfile.TemporaryDirectory(prefix="corral-crosscheck-") as directory,
+            SERVERS[kind](Path(directory) / "data", config, properties=COMMON_PROPERTIES) as server,
+        ):
+            yield "127.0.0.1", server.port
+
+    return place
+
+
+def running(address: str) -> Place:
+    """A server that already runs at ``host:port``. It must be fresh."""
+    host, _, port = address.rpartition(":")
+
+    @contextmanager
+    def place() -> Iterator[Address]:
+        yield host, int(port)
+
+    return place

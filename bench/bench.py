@@ -1,0 +1,61 @@
+"""What every measurement needs to know: the two sides, where their files go, how long and how often."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.server import Server
+from bench.sides import Side
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The settings of one run of the benchmark."""
+
+    sides: tuple[Side, Side]
+    base: Path
+    """Directory under which every server gets a directory of its own; on a real disk."""
+    rounds: int
+    """How often each figure is taken from each side, A B A B."""
+    measure_s: int
+    warm_up_s: int
+    """Seconds of the same load before a measured one: a JVM compiles what is hot first."""
+    heap_mib: int
+    """Apache's heap, except where it is fitted to a million znodes."""
+    fitted_heap_mib: int | None
+    """Apache's heap for the figures on memory and restart; None: found by measuring."""
+    znodes: int
+    connections: int
+    idle_s: int
+    works: tuple[str, ...]
+    """Names of the works to measure; empty: all."""
+
+    def turns(self) -> Iterator[tuple[int, int, Side]]:
+        """Round number, side number and side of each turn, A B A B."""
+        for round_number in range(1, self.rounds + 1):
+            for index, side in enumerate(self.sides):
+                yield round_number, index, side
+
+    @contextmanager
+    def directory(self) -> Iterator[Path]:
+        """A new directory for one run of one server, removed afterwards."""
+        path = Path(tempfile.mkdtemp(prefix="server-", dir=self.base))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path)
+
+    @contextmanager
+    def server(self, side: Side, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+        """The side's server, answering, on an empty directory."""
+        with self.directory() as directory, Server(side, directory, self.heap_mib, settings) as server:
+            yield server
+
+
+def say(message: str) -> None:
+    """Tells how far the benchmark has come; the results are what stands on standard output."""
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,60 @@
+"""What the kernel knows of a process and its children: CPU time, memory, open files."""
+
+import os
+import resource
+from pathlib import Path
+
+from bench.errors import BenchError
+
+_CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """The process and all its living descendants."""
+    members = [pid]
+    for member in members:
+        for children in Path(f"/proc/{member}/task").glob("*/children"):
+            try:
+                members.extend(int(child) for child in children.read_text().split())
+            except FileNotFoundError:
+                continue  # the thread has ended meanwhile
+    return members
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time, user and system, that the process and its descendants have used, ended children included."""
+    ticks = 0
+    for member in family(pid):
+        try:
+            stat = Path(f"/proc/{member}/stat").read_text()
+        except FileNotFoundError:
+            continue
+        fields = stat.rpartition(")")[2].split()
+        ticks += sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime: proc(5)
+    return ticks / _CLOCK_TICKS_PER_SECOND
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of the process and its descendants now."""
+    return sum(_status_kib(member, "VmRSS") for member in family(pid)) / 1024
+
+
+def peak_resident_mib(pid: int) -> float:
+    """The most memory that the process itself ever had resident."""
+    return _status_kib(pid, "VmHWM") / 1024
+
+
+def _status_kib(pid: int, key: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
+
+
+def lift_file_limit(count: int) -> None:
+    """Lets this process and those it starts have as many files open as the hard limit allows, at least `count`."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise BenchError(f"{count} open files are needed, the hard limit is {hard} (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

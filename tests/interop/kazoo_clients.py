@@ -50,15 +50,19 @@ class ClientFactory:
             client.start(WAIT_LIMIT_S)
         return client
 
+    def close(self) -> None:
+        """Ends all clients made so far, and their sessions if the server can be reached."""
+        for client in self._made:
+            client.stop()
+            client.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for client in self._made:
-            client.stop()
-            client.close()
+        self.close()
 
 
 @dataclass(frozen=True)

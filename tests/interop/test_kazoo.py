@@ -34,6 +34,8 @@ from tests.interop.kazoo_clients import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kazoo.client import KazooClient
     from tests.interop.peers import Server
 
@@ -375,7 +377,7 @@ class TestAccess:
             client.create(path, b"", acl=acl)
             boss = clients(auth_data=[("digest", "root:root")])
             boss.create(f"{path}/old", b"")
-            operations = {
+            operations: dict[str, Callable[[], object]] = {
                 "read": lambda: client.get(path),
                 "write": lambda: client.set(path, b""),
                 "create": lambda: client.create(f"{path}/new", b""),

@@ -100,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(bench: Bench, wanted: list[str], markdown: Path | None) -> int:
-    """Measures one after the other; what fails is told in its place and does not keep the others from being measured."""
+    """Measures one after the other; what fails is told in its place and does not stop the rest."""
     million = Million(bench)
     text = machine.description(bench.base, bench.sides)
     print(text, flush=True)

@@ -16,7 +16,7 @@ _SYNC_PROBES = 200
 
 
 def file_system(directory: Path) -> str:
-    """The kind of file system that the directory is on; BenchError when it is kept in memory: syncing costs nothing there."""
+    """The kind of file system that the directory is on; BenchError when that is memory: a sync costs nothing there."""
     device = directory.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():

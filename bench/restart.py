@@ -37,9 +37,9 @@ def measure(bench: Bench, million: Million) -> list[Section]:
         times.rows.append((title, *cells))
         memory.rows.append((title, *map(report.spread, resident)))
     how = (
-        f"Process start to first answered request with {bench.znodes:,} znodes: the newest snapshot and the log after it, "
-        f"in the page cache; median (smallest to largest) of {bench.rounds} starts each, in turn. How much log follows "
-        f"the snapshot is left to chance by snapCount, so only a row with one directory for both compares like with like. "
+        f"Process start to first answered request with {bench.znodes:,} znodes: the newest snapshot and the log after "
+        f"it, in the page cache; median (smallest to largest) of {bench.rounds} starts each, in turn. How much log "
+        "follows the snapshot is left to chance by snapCount: only one directory for both compares like with like. "
         f"{heap_words(million)}"
     )
     return [Section("Restart", how, [times, memory])]

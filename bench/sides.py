@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -26,6 +27,7 @@ class Side(ABC):
     def describe(self) -> str:
         """The server's name and version in one line."""
 
+    @abstractmethod
     def prepare(self, directory: Path) -> None:
         """Puts what the server needs besides its zoo.cfg into the directory it will run in."""
 
@@ -37,6 +39,9 @@ class Corral(Side):
 
     def command(self, config: Path, heap_mib: int) -> list[str]:  # noqa: ARG002
         return [sys.executable, "-m", "corral", "server", str(config)]
+
+    def prepare(self, directory: Path) -> None:
+        """Nothing: a zoo.cfg is all that it needs."""
 
     def describe(self) -> str:
         implementation = sys.implementation.name
@@ -92,7 +97,7 @@ def sides_named(names: str, library: Path) -> tuple[Side, Side]:
 
     A pair of equals measures how much two runs of the same server differ on this machine.
     """
-    makers = {"corral": Corral, "apache": lambda: Apache(library)}
+    makers: dict[str, Callable[[], Side]] = {"corral": Corral, "apache": lambda: Apache(library)}
     wanted = names.split(",")
     if len(wanted) != 2 or not set(wanted) <= makers.keys():
         raise BenchError(f"--sides wants two of {', '.join(makers)} with a comma between them, not {names!r}")

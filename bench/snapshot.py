@@ -53,5 +53,5 @@ def _add_rows(table: Table, title: str, ours: list[Figures], theirs: list[Figure
         cells = (report.milliseconds(our_time), report.milliseconds(their_time), report.to_one(share))
         table.rows.append((title, name, *cells, "1 : 1", report.at_most(share, 1.0)))
     for figure, name in (("ops_s", "ops/s"), ("snapshots", "snapshots")):
-        cells = tuple(report.number(median(figures[figure] for figures in side)) for side in (ours, theirs))
-        table.rows.append((title, name, *cells, "", "", ""))
+        each = (report.number(median(figures[figure] for figures in side)) for side in (ours, theirs))
+        table.rows.append((title, name, *each, "", "", ""))

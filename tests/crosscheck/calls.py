@@ -1,8 +1,9 @@
 """Single requests, drawn at random.
 
 A *clean* request may stand in a pipelined batch: what it does must not depend on how far Apache's pipeline has come
-with the requests before it. Three things would: requests that make the prepare step stumble (they leave changes behind
-that only the apply step clears away), a create whose flags say another kind than its operation, and quotas.
+with the requests before it. Four things would: requests that make the prepare step stumble (they leave changes behind
+that only the apply step clears away), a create whose flags say another kind than its operation, a setACL (which writes
+behind it see only once it is applied), and quotas.
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ def create_ttl(random: Random, clean: bool) -> Call:
 
 def delete(random: Random, clean: bool) -> Call:
     target, known = _target(random, clean)
+    if random.random() < 0.4:
+        known = material.plain_path(random) + random.choice((b"/a", b"/b", b"/m"))
+        target = Bytes(known)
     return Call(OpCode.DELETE, (target, material.version(random, known)))
 
 
@@ -130,13 +134,18 @@ def ping(random: Random, clean: bool) -> Call:
 
 def add_watch(random: Random, clean: bool) -> Call:
     mode = random.choice((0, 1)) if random.random() < 0.93 else random.choice((-1, 2, 3, 100))
-    return Call(OpCode.ADD_WATCH, (path(random), Int(mode)))
+    return Call(OpCode.ADD_WATCH, (_watched_path(random, clean), Int(mode)))
 
 
 def watches(random: Random, clean: bool) -> Call:
     op = random.choice((OpCode.CHECK_WATCHES, OpCode.REMOVE_WATCHES, OpCode.REMOVE_WATCHES))
     kind = random.choice(WATCHER_TYPES) if random.random() < 0.95 else random.choice((0, 6, -1))
-    return Call(op, (path(random), Int(kind)))
+    return Call(op, (_watched_path(random, clean), Int(kind)))
+
+
+def _watched_path(random: Random, clean: bool) -> Bytes:
+    """Fewer paths still, so that a watch to be removed is likely to be there."""
+    return Bytes(random.choice(material.ROOTS)) if random.random() < 0.6 else path(random, clean)
 
 
 def _some_paths(random: Random, clean: bool) -> Paths:
@@ -226,8 +235,6 @@ CLEAN_KINDS: Final[dict[Callable[[Random, bool], Call], int]] = {
     create_ttl: 4,
     delete: 14,
     set_data: 14,
-    set_acl: 4,
-    open_acl: 5,
     read: 24,
     read_path: 8,
     get_ephemerals: 3,
@@ -243,9 +250,14 @@ CLEAN_KINDS: Final[dict[Callable[[Random, bool], Call], int]] = {
 """How often which request is drawn."""
 
 
+LONE_KINDS: Final[dict[Callable[[Random, bool], Call], int]] = {**CLEAN_KINDS, set_acl: 5, open_acl: 5}
+"""The same for requests that do not stand in a batch."""
+
+
 def any_call(random: Random, clean: bool) -> Call:
     """A request of any kind that leaves the connection open."""
-    return random.choices(list(CLEAN_KINDS), list(CLEAN_KINDS.values()))[0](random, clean)
+    kinds = CLEAN_KINDS if clean else LONE_KINDS
+    return random.choices(list(kinds), list(kinds.values()))[0](random, clean)
 
 
 def damaged(random: Random) -> Call:

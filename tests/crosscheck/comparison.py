@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.crosscheck.replies import Zxid
 
@@ -31,7 +31,10 @@ class Part:
         return f"{self.place}: {self.left!r} | {self.right!r}"
 
 
-ABSENT = "(nothing)"
+ABSENT: Final = "(nothing)"
+
+SHOWN_CHARACTERS: Final = 1500
+"""Of one answer or step in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +61,21 @@ class Difference:
         return (self.operation, *kinds, *sorted({part.place for part in self.parts}))
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                f"step {self.number}, on {self.connection}, {self.about}",
-                f"  step:  {self.step}",
-                f"  left:  {_described(self.left)}",
-                f"  right: {_described(self.right)}",
-                *(f"  differs in {part}" for part in self.parts),
-            ]
-        )
+        lines = [f"step {self.number}, on {self.connection}, {self.about}"]
+        lines += [f"  differs in {part}" for part in self.parts]
+        if self.about != str(self.step):
+            lines.append(f"  step:  {_shortened(str(self.step))}")
+        if all(frame is None or frame.kind != "survey" for frame in (self.left, self.right)):
+            lines += [f"  left:  {_described(self.left)}", f"  right: {_described(self.right)}"]
+        return "\n".join(lines)
 
 
 def _described(frame: Frame | None) -> str:
-    if frame is None:
-        return ABSENT
-    text = f"{frame.kind}: {frame.content!r}"
-    return text if len(text) < 3000 else text[:3000] + "..."
+    return ABSENT if frame is None else _shortened(f"{frame.kind}: {frame.content!r}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... ({len(text)} characters)"
 
 
 class ZxidMap:

@@ -119,35 +119,35 @@ class _Generator:
             return
         connection = random.choice(list(self.open))
         choice = random.random()
-        if choice < 0.52:
+        if choice < 0.50:
             self._batch(connection, [calls.any_call(random, clean=False)])
-        elif choice < 0.76:
+        elif choice < 0.74:
             self._pipeline(connection)
-        elif choice < 0.80:
+        elif choice < 0.78:
             self._batch(connection, [calls.damaged(random)])
-        elif choice < 0.82:
+        elif choice < 0.80:
             self._batch(connection, [calls.odd_number(random)])
-        elif choice < 0.87:
+        elif choice < 0.85:
             self._batch(connection, [calls.quota(random)])
-        elif choice < 0.905:
+        elif choice < 0.885:
             self._garden()
-        elif choice < 0.925:
+        elif choice < 0.905:
             self._batch(connection, [calls.authenticate(random)])
-        elif choice < 0.935:
+        elif choice < 0.92:
             special = random.choice((calls.reconfig, calls.delete_container, calls.sasl, calls.long_data))
             self._batch(connection, [special(random)])
-        elif choice < 0.95:
+        elif choice < 0.937:
             self._drop(connection)
-        elif choice < 0.965:
+        elif choice < 0.96:
             self._reopen()
-        elif choice < 0.975:
+        elif choice < 0.967:
             self._end(connection, [*self._clean_calls(random.randrange(4)), calls.close_session(random, clean=True)])
-        elif choice < 0.985:
+        elif choice < 0.977:
             self._cut_off(connection)
-        elif choice < 0.99:
+        elif choice < 0.982:
             self.steps.append(Raw("stranger", random.choice(BROKEN_HANDSHAKES)))
-        elif choice < 0.993:
-            self._expire(connection)
+        elif choice < 0.99:
+            self._expire()
         else:
             self._bad_open()
 
@@ -278,12 +278,13 @@ class _Generator:
             self.steps.append(Raw(connection, random.choice(BROKEN_FRAMES)))
         self.requests += 1
 
-    def _expire(self, connection: str) -> None:
-        session = self.open[connection]
-        if session not in self.short or self.expiries >= EXPIRIES:
+    def _expire(self) -> None:
+        candidates = [connection for connection, session in self.open.items() if session in self.short]
+        if not candidates or self.expiries >= EXPIRIES:
             return
         self.expiries += 1
-        del self.open[connection]
+        connection = self.random.choice(candidates)
+        session = self.open.pop(connection)
         self.short.discard(session)
         self.ended.append(session)
         self.steps.append(Expire(connection, drop=self.random.random() < 0.5))

@@ -232,8 +232,8 @@ def created_path(random: Random, otherwise: bytes) -> CreatedPath:
 def acls(random: Random, clean: bool) -> Acls:
     """A vector of ACLs. `clean` leaves out what makes Apache stumble (see `generator`)."""
     choice = random.random()
-    if choice < 0.85:
+    if choice < 0.91:
         return Acls(random.choice(GOOD_ACLS))
-    if choice < 0.97 or clean:
+    if choice < 0.98 or clean:
         return Acls(random.choice(BAD_ACLS))
     return Acls(random.choice(NULL_ID_ACLS))

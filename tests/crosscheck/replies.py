@@ -198,10 +198,13 @@ BODIES: Final[dict[int, Callable[[Cursor], dict[str, Any]]]] = {
 
 
 def decode_body(op: int, err: int, payload: bytes) -> dict[str, Any]:
-    """A reply's body. What does not decode, or is left over, is part of the result, never lost."""
+    """A reply's body. What does not decode, or is left over, is part of the result, never lost.
+
+    Errors have none, but for one oddity of Apache's: a multiRead that fails half-way carries the results so far.
+    """
     cursor = Cursor(payload)
     try:
-        body = BODIES.get(op, _nothing)(cursor) if err == 0 else {}
+        body = BODIES.get(op, _nothing)(cursor) if err == 0 or payload else {}
     except (UndecodableError, struct.error) as error:
         return {"undecodable": str(error), "bytes": payload}
     left = cursor.rest()

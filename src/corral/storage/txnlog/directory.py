@@ -89,15 +89,13 @@ class LogReplay:
     def _note_ending(self, reader: LogReader) -> None:
         ending = reader.ending
         assert ending is not None
-        if not reader.count and ending.kind is not EndKind.CORRUPT:
+        spoiled = ending.kind is EndKind.CORRUPT or (ending.kind is EndKind.TORN and reader.count > 0)
+        if not spoiled and not reader.count:
             self._notice(reader.path, ending, "the log holds no transaction")
-        if ending.kind is EndKind.CLEAN:
-            return
-        if self._unexplained is not None and ending.kind is EndKind.TORN and not reader.count:
-            return
-        if self._unexplained is not None:
-            self._drop_or_refuse(self._unexplained)
-        self._unexplained = reader
+        if spoiled:
+            if self._unexplained is not None:
+                self._drop_or_refuse(self._unexplained)
+            self._unexplained = reader
 
     def _explain(self, last_zxid: int, zxid: int, reader: LogReader) -> None:
         """An older log ended badly. If a newer one goes on right behind its last good record, nothing is missing."""

@@ -95,7 +95,7 @@ def judge_tail(tail: bytes, offset: int, file_size: int, last_zxid: int) -> Endi
     mark_at = record_size - len(MARK)
     fits = record_size <= available
     computed = adler32(tail[FRAME.size : mark_at].ljust(length, b"\0")) if fits else None
-    near_miss = computed is not None and _differs_by_a_byte(stored, computed)
+    near_miss = computed is not None and length >= SMALLEST_ENTRY and _differs_by_a_byte(stored, computed)
 
     def ending(kind: EndKind, reason: str, resumes_at: int | None = None) -> Ending:
         return Ending(kind, offset, reason, len(tail), resumes_at)

@@ -127,7 +127,7 @@ class Assembly:
         for key, entry in self.chosen.items():
             if key in PLACES:
                 place = PLACES[key]
-                values.setdefault(place.group, {})[place.field.name] = parse(entry, place.declaration)
+                values.setdefault(place.group, {})[place.field.name] = parse(entry, place)
         if "dataDir" not in self.chosen:
             raise ConfigError(f"{self.origin}: dataDir is missing", "dataDir")
         own = values[None]
@@ -167,9 +167,9 @@ class Assembly:
         place = PLACES.get(key)
         if place is None or not isinstance(place.declaration.value, Whole) or entry.layer is Layer.DEFAULT:
             return
-        asked = parse(entry, place.declaration)
+        asked = parse(entry, place)
         used = getattr(config if place.group is None else getattr(config, place.group), place.field.name)
-        if used != asked and asked != UNSET == place.field.default:
+        if used != asked and not is_unset(asked, place):
             self.say(logging.WARNING, f"{entry.place}: {key}={entry.text} is taken as {used}")
 
     def client_address(self, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,11 +271,21 @@ def sentence(standing: Standing) -> str:
     return f"is {standing.value}" if standing is Standing.NOT_SUPPORTED_YET else standing.value
 
 
-def parse(entry: Entry, declaration: Declaration) -> object:
+def parse(entry: Entry, place: Place) -> object:
+    """The value of an entry, as written. Raises ConfigError if it is refused."""
+    kind = place.declaration.value
     try:
-        return declaration.value.parse(entry.text)
+        value = kind.parse(entry.text)
+        if not is_unset(value, place):
+            kind.admit(value)
     except ValueError:
-        raise wrong_value(entry, declaration.value.accepts) from None
+        raise wrong_value(entry, kind.accepts) from None
+    return value
+
+
+def is_unset(value: object, place: Place) -> bool:
+    """Whether the value asks for one that is derived from other settings."""
+    return value == UNSET == place.field.default
 
 
 def build(values: Mapping[str | None, Mapping[str, Any]]) -> ServerConfig:

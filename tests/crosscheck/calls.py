@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.crosscheck import material
 from tests.crosscheck.plan import Acls, Bool, Bytes, Call, Int, Long, Paths, SeenZxid, SubHeader
+from tests.crosscheck.prepared import EDGE
 from tests.crosscheck.runner import OPEN_ACL
 
 from corral.jute.ops import OpCode, Xid
@@ -361,3 +362,25 @@ def _limits(random: Random) -> bytes:
     soft = b"count=%d,bytes=%d" % (count, size)
     hard = b"=;byteHardLimit=%d;countHardLimit=%d" % (size, count)
     return random.choice((soft, b"count=-1,bytes=-1" + hard, soft + hard, b"countHardLimit=%d" % count))
+
+
+def edge(random: Random) -> Call:
+    """Something at a counter that is about to overflow (see `prepared`; elsewhere these nodes are missing)."""
+    choice = random.random()
+    if choice < 0.2:
+        node = Bytes(random.choice((b"/edge/version", b"/edge/minus", b"/edge/null", b"/edge/read", b"/edge")))
+        return Call(OpCode.SET_DATA, (node, material.data(random), Int(random.choice((-1, -1, -2, -3, 2**31 - 1)))))
+    if choice < 0.4:
+        node = Bytes(random.choice((b"/edge/acl", b"/edge/acl-minus", b"/zookeeper/config")))
+        acl = random.choice((_open(), Acls((OPEN_ACL, OPEN_ACL))))
+        return Call(OpCode.SET_ACL, (node, acl, Int(random.choice((-1, -1, -2, -3, 2**31 - 1)))))
+    if choice < 0.7:
+        parent = random.choice((b"/edge/children", b"/edge/children", b"/edge/container", b"/edge/mine", b"/edge/ttl"))
+        flags = random.choice((0, 2, 2, 3))
+        return Call(OpCode.CREATE2, (Bytes(parent + b"/s"), material.data(random), _open(), Int(flags)))
+    node = Bytes(random.choice(EDGE).path)
+    if choice < 0.8:
+        return Call(OpCode.DELETE, (material.created_path(random, node.value or b""), Int(-1)))
+    if choice < 0.9:
+        return Call(OpCode.GET_CHILDREN2, (node, Bool(True)))
+    return Call(random.choice((OpCode.GET_DATA, OpCode.EXISTS)), (node, Bool(True)))

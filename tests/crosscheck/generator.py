@@ -34,7 +34,7 @@ from tests.crosscheck.plan import (
     Segments,
     Step,
 )
-from tests.crosscheck.runner import MONITOR, OPEN_ACL
+from tests.crosscheck.runner import MONITOR, OPEN_ACL, RECOVERED
 
 from corral.jute.ops import OpCode
 
@@ -129,14 +129,16 @@ class _Generator:
             self._batch(connection, [calls.odd_number(random)])
         elif choice < 0.85:
             self._batch(connection, [calls.quota(random)])
-        elif choice < 0.885:
+        elif choice < 0.87:
+            self._batch(connection, [calls.edge(random)])
+        elif choice < 0.895:
             self._garden()
-        elif choice < 0.905:
+        elif choice < 0.91:
             self._batch(connection, [calls.authenticate(random)])
-        elif choice < 0.92:
+        elif choice < 0.925:
             special = random.choice((calls.reconfig, calls.delete_container, calls.sasl, calls.long_data))
             self._batch(connection, [special(random)])
-        elif choice < 0.937:
+        elif choice < 0.94:
             self._drop(connection)
         elif choice < 0.96:
             self._reopen()
@@ -243,6 +245,10 @@ class _Generator:
             self.steps.append(Open(connection, random.choice(self.ended), Credentials.RIGHT))
         elif choice < 0.7:
             self.steps.append(Open(connection, "nobody", Credentials.UNKNOWN_ID))
+        elif choice < 0.75 and RECOVERED not in self.detached and RECOVERED not in self.open.values():
+            # Where the server has no such session it is refused, and what follows on the connection is skipped.
+            self.steps.append(Open(connection, RECOVERED, Credentials.RIGHT))
+            self.open[connection] = RECOVERED
         else:
             self._wrong_password(connection)
 

@@ -30,6 +30,7 @@ class Normaliser:
     """The names and times of one server during one run."""
 
     def __init__(self) -> None:
+        self._initial_zxid = 0
         self._names: dict[int, str] = {}
         self._time_of: dict[int, int] = {}
         self._step_started_ms = wall_ms()
@@ -38,6 +39,10 @@ class Normaliser:
 
     def name_session(self, session_id: int, name: str) -> None:
         self._names[session_id] = name
+
+    def start_after(self, zxid: int) -> None:
+        """What `zxid` and those before it did was there before the run, equally on both sides."""
+        self._initial_zxid = zxid
 
     def begin_step(self) -> None:
         self._step_started_ms = wall_ms()
@@ -53,7 +58,7 @@ class Normaliser:
         return self._names.get(session_id, f"unknown session {session_id:#x}")
 
     def moment(self, moment: Moment) -> str:
-        if moment.zxid <= 0:
+        if moment.zxid <= self._initial_zxid:
             return f"{moment.ms} ms"
         known = self._time_of.setdefault(moment.zxid, moment.ms)
         if known != moment.ms:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.crosscheck.normaliser import Normaliser
 from tests.crosscheck.plan import AclEntry, Batch, Bytes, Call, Checkpoint, Credentials, Drop, Expire, Int, Open, Raw
 from tests.crosscheck.plan import string as jute_string
+from tests.crosscheck.prepared import RECOVERED_SESSION_ID
 from tests.crosscheck.replies import (
     UndecodableError,
     Zxid,
@@ -40,6 +41,9 @@ MONITOR: Final = "monitor"
 SUPER_USER: Final = b"super:test"
 SUPER_DIGEST: Final = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
 """What both servers need as ``DigestAuthenticationProvider.superDigest``."""
+
+RECOVERED: Final = "recovered"
+"""The session that a prepared data directory holds."""
 
 OPEN_ACL: Final = AclEntry(31, b"world", b"anyone")
 
@@ -146,7 +150,8 @@ class Runner:
         self._normaliser = Normaliser()
         self._memory = RunMemory()
         self._clients: dict[str, _Client] = {}
-        self._sessions: dict[str, _Session] = {}
+        self._sessions = {RECOVERED: _Session(RECOVERED_SESSION_ID, session_password(RECOVERED_SESSION_ID))}
+        self._normaliser.name_session(RECOVERED_SESSION_ID, RECOVERED)
         self._frames: dict[str, list[Frame]] = defaultdict(list)
 
     def run(self, steps: Iterable[tuple[int, Step]]) -> Transcript:
@@ -174,6 +179,8 @@ class Runner:
         monitor = self._clients.get(MONITOR)
         if monitor is None:
             raise RunFailedError(f"no session can be opened: {dict(self._frames)}")
+        self._settle()
+        self._normaliser.start_after(self._memory.zxid - 1)
         self._send(monitor, [Call(OpCode.AUTH, (Int(0), Bytes(b"digest"), Bytes(SUPER_USER)), xid=-4)])
         self._drain(monitor)
         self._settle()

@@ -8,12 +8,16 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.crosscheck.prepared import prepare
 from tests.crosscheck.runner import SUPER_DIGEST
 from tests.interop.peers import SERVERS
 
 Address = tuple[str, int]
 Place = Callable[[], AbstractContextManager[Address]]
 """Gives the address of a server for one run."""
+
+PREPARED_PROFILE: Final = "edge"
+"""Servers that start on the data directory of `prepared`."""
 
 NEVER_MS: Final = 86_400_000
 
@@ -28,24 +32,28 @@ COMMON_CONFIG: Final[dict[str, str | int]] = {
 COMMON_PROPERTIES: Final[dict[str, str | int]] = {"znode.container.checkIntervalMs": NEVER_MS}
 """Reaping would take zxids at moments of its own."""
 
-PROFILES: Final[dict[str, dict[str, str | int]]] = {
-    "plain": {},
-    "full": {"extendedTypesEnabled": "true", "enforceQuota": "true", "reconfigEnabled": "true"},
+FULL_CONFIG: Final[dict[str, str | int]] = {
+    "extendedTypesEnabled": "true",
+    "enforceQuota": "true",
+    "reconfigEnabled": "true",
 }
+
+PROFILES: Final[dict[str, dict[str, str | int]]] = {"plain": {}, "full": FULL_CONFIG, PREPARED_PROFILE: FULL_CONFIG}
 """Configurations that change what servers answer."""
 
 
 def launched(kind: str, profile: str) -> Place:
-    """A fresh server of a kind (``apache`` or ``corral``) for each run, with an empty data directory."""
+    """A fresh server of a kind (``apache`` or ``corral``) for each run on an empty or prepared directory."""
 
     @contextmanager
     def place() -> Iterator[Address]:
         config = {**COMMON_CONFIG, **PROFILES[profile]}
-        with (
-            tempfile.TemporaryDirectory(prefix="corral-crosscheck-") as directory,
-            SERVERS[kind](Path(directory) / "data", config, properties=COMMON_PROPERTIES) as server,
-        ):
-            yield "127.0.0.1", server.port
+        with tempfile.TemporaryDirectory(prefix="corral-crosscheck-") as directory:
+            data_dir = Path(directory) / "data"
+            if profile == PREPARED_PROFILE:
+                prepare(data_dir)
+            with SERVERS[kind](data_dir, config, properties=COMMON_PROPERTIES) as server:
+                yield "127.0.0.1", server.port
 
     return place
 

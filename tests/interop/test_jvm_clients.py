@@ -1,0 +1,55 @@
+"""Clients on the JVM: Apache's own and Curator. The checks are in java/."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from tests.interop.peers import APACHE_JARS, CURATOR_JARS, HERE, QUIET_JVM, class_path
+from tests.interop.programs import declared_checks, run_checks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.interop.peers import Server
+
+JAVA: Final = HERE / "java"
+
+
+@pytest.fixture(scope="module")
+def server_config() -> dict[str, str | int]:
+    return {"extendedTypesEnabled": "true", "maxClientCnxns": 0, "reconfigEnabled": "true"}
+
+
+@pytest.fixture(scope="module")
+def server_properties() -> dict[str, str | int]:
+    return {"znode.container.checkIntervalMs": 200, "znode.container.maxPerMinute": 600000}
+
+
+def run_program(name: str, jars: Path, server: Server, classes: Path) -> dict[str, str]:
+    """Compiles one of the programs and runs it against the server."""
+    sources = [str(JAVA / f"{source}.java") for source in ("Checks", name)]
+    lint = "-Xlint:all,-classfile"
+    subprocess.run(["javac", "-d", str(classes), "-cp", class_path(jars), lint, *sources], check=True)
+    return run_checks(["java", *QUIET_JVM, "-cp", class_path(jars, classes, JAVA), name], server)
+
+
+@pytest.fixture(scope="module")
+def client_results(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return run_program("ClientChecks", APACHE_JARS, server, tmp_path_factory.mktemp("classes"))
+
+
+@pytest.fixture(scope="module")
+def curator_results(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return run_program("CuratorChecks", CURATOR_JARS, server, tmp_path_factory.mktemp("classes"))
+
+
+@pytest.mark.parametrize("check", declared_checks(JAVA / "ClientChecks.java"))
+def test_java_client(client_results: dict[str, str], check: str) -> None:
+    assert client_results[check] == "ok"
+
+
+@pytest.mark.parametrize("check", declared_checks(JAVA / "CuratorChecks.java"))
+def test_curator(curator_results: dict[str, str], check: str) -> None:
+    assert curator_results[check] == "ok"

@@ -6,8 +6,9 @@ good record of the newest log
 
 - zeros to the end are its padding: the end is *clean*;
 - a record whose own end is missing is *torn*: nobody was told that it is on disk, and it is dropped;
-- a record with a hole of zeros in it, exactly where a block of the disk would be, is torn as well. If readable records
-  follow, the hole must be a whole page, and everything behind it no more than is ever written without a sync;
+- a record with a hole of zeros in it or behind it, exactly where a block of the disk would be, is torn as well. If
+  readable records follow, the hole must be a whole page, and everything behind it no more than is ever written
+  without a sync;
 - anything else no crash can leave: a complete record whose checksum is wrong, a wrong length, a wrong end mark. It is
   *corrupt* and refused, for what it held may have been acknowledged.
 
@@ -95,15 +96,16 @@ def judge_tail(tail: bytes, offset: int, file_size: int, last_zxid: int) -> Endi
     mark_at = record_size - len(MARK)
     fits = record_size <= available
     computed = adler32(tail[FRAME.size : mark_at].ljust(length, b"\0")) if fits else None
-    near_miss = computed is not None and length >= SMALLEST_ENTRY and _differs_by_a_byte(stored, computed)
+    # A single changed byte is no lost block, unless what follows the record is lost as well.
+    near_miss = computed is not None and length >= SMALLEST_ENTRY and _differs_by_a_byte(stored, computed, length)
+    beyond = record_size if near_miss else 0
 
     def ending(kind: EndKind, reason: str, resumes_at: int | None = None) -> Ending:
         return Ending(kind, offset, reason, len(tail), resumes_at)
 
     following = find_record(tail, offset, 1, last_zxid)
     if following is not None:
-        hole = has_hole(tail, offset, following, PAGE_BYTES)
-        if hole and not near_miss and len(tail) <= LARGEST_UNSYNCED_BYTES:
+        if has_hole(tail, offset, following, PAGE_BYTES, beyond) and len(tail) <= LARGEST_UNSYNCED_BYTES:
             return ending(EndKind.TORN, "a page was never written, records behind it are unusable", offset + following)
         return ending(EndKind.CORRUPT, _describe(tail, stored, length, computed, fits), offset + following)
     body = tail[FRAME.size : -len(MARK)]
@@ -113,7 +115,7 @@ def judge_tail(tail: bytes, offset: int, file_size: int, last_zxid: int) -> Endi
         return ending(EndKind.CORRUPT, f"unreasonable record length {_signed(length)}")
     if not fits or record_size > len(tail):
         return ending(EndKind.TORN, "the last record is incomplete")
-    if computed != stored and not near_miss and has_hole(tail, offset, len(tail), SECTOR_BYTES):
+    if computed != stored and has_hole(tail, offset, len(tail), SECTOR_BYTES, beyond):
         return ending(EndKind.TORN, "a block of the last record was never written")
     return ending(EndKind.CORRUPT, _describe(tail, stored, length, computed, fits))
 
@@ -140,14 +142,17 @@ def find_record(tail: bytes, offset: int, start: int, last_zxid: int) -> int | N
             return candidate
 
 
-def has_hole(tail: bytes, offset: int, stop: int, block_size: int) -> bool:
-    """Whether a block of the disk that begins before ``stop`` was never written, as far as ``tail`` belongs to it."""
+def has_hole(tail: bytes, offset: int, stop: int, block_size: int, beyond: int = 0) -> bool:
+    """Whether a block of the disk that begins before ``stop`` was never written, as far as ``tail`` belongs to it.
+
+    Only blocks that end after ``beyond`` are looked at.
+    """
     block = -(offset % block_size)
     while block < stop:
         end = block + block_size
         # Of the block that the bad record begins in, only the rest is known to have been written anew.
         start = max(block, 0)
-        if end <= len(tail) and end - start >= FRAME.size and not tail[start:end].strip(b"\0"):
+        if beyond < end <= len(tail) and end - start >= FRAME.size and not tail[start:end].strip(b"\0"):
             return True
         block = end
     return False
@@ -195,13 +200,19 @@ def _is_record(tail: bytes, position: int, last_zxid: int) -> bool:
     return adler32(tail[start:end]) == int(stored)
 
 
-def _differs_by_a_byte(stored: int, computed: int) -> bool:
+def _differs_by_a_byte(stored: int, computed: int, length: int) -> bool:
+    """Whether one changed byte, of the checksum or of the ``length`` bytes summed up, explains the difference."""
     difference = stored ^ computed
     if any(difference & ~(0xFF << shift) == 0 for shift in range(0, 64, 8)):
         return True
-    # The lower half of an Adler-32 is the sum of all bytes: one changed byte changes it by less than 256.
-    drift = ((stored & 0xFFFF) - (computed & 0xFFFF)) % _ADLER_MODULUS
-    return drift < 256 or drift > _ADLER_MODULUS - 256
+    # An Adler-32 is two sums: of all bytes (low half), and of all those sums on the way (high half). A byte that grew
+    # by d changes the first by d and the second by d for each place from its own to the end.
+    low = ((stored & 0xFFFF) - (computed & 0xFFFF)) % _ADLER_MODULUS
+    high = ((stored >> 16) - (computed >> 16)) % _ADLER_MODULUS
+    if low == 0 or 256 <= low <= _ADLER_MODULUS - 256:
+        return False
+    places = high * pow(low, -1, _ADLER_MODULUS) % _ADLER_MODULUS
+    return 1 <= places <= length
 
 
 def _describe(tail: bytes, stored: int, length: int, computed: int | None, fits: bool) -> str:

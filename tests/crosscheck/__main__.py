@@ -41,7 +41,7 @@ def main() -> int:
     left, right = (_place(text, arguments.profile) for text in (arguments.left, arguments.right))
     failed = False
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-        check = Crosscheck(seed, arguments.count, left, right)
+        check = Crosscheck(seed, arguments.count, arguments.profile, left, right)
         started = time.monotonic()
         differences = check.differences(arguments.keep)
         print(f"seed {seed}: {len(differences)} differences, {time.monotonic() - started:.1f} s", flush=True)

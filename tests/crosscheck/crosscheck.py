@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.crosscheck.allowed import is_allowed
 from tests.crosscheck.comparison import Difference, compare
@@ -12,23 +12,33 @@ from tests.crosscheck.generator import make_plan
 from tests.crosscheck.minimiser import minimise
 from tests.crosscheck.plan import Atom, Step, atoms, keep
 from tests.crosscheck.runner import RunFailedError, Runner, Transcript
+from tests.crosscheck.servers import launched
 
 if TYPE_CHECKING:
     from tests.crosscheck.servers import Place
 
+EDGE_SHARES: Final = {"plain": 0.01, "full": 0.01, "edge": 0.25}
+"""How much of a plan is about the prepared directory, by profile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Crosscheck:
-    """The plan of a seed on two places."""
+    """The plan of a seed on two places. `profile` is the configuration that both have."""
 
     seed: int
     count: int
+    profile: str
     left: Place
     right: Place
 
+    @classmethod
+    def launched(cls, seed: int, count: int, profile: str, left: str = "apache", right: str = "corral") -> Crosscheck:
+        """Servers of these kinds, fresh for each run."""
+        return cls(seed, count, profile, launched(left, profile), launched(right, profile))
+
     @property
     def plan(self) -> list[Step]:
-        return make_plan(self.seed, self.count)
+        return make_plan(self.seed, self.count, EDGE_SHARES[self.profile])
 
     def differences(self, kept: Sequence[Atom] | None = None) -> list[Difference]:
         """What differs and should not, for the whole plan or the atoms kept of it."""
@@ -53,7 +63,8 @@ class Crosscheck:
         """Everything somebody needs to see the difference again."""
         steps = "\n".join(f"{number:5}  {step}" for number, step in keep(self.plan, kept))
         parts = ",".join(f"{number}.{position}" for number, position in kept)
-        return f"seed {self.seed}, count {self.count}\n{difference}\n\nsteps kept:\n{steps}\n\n--keep {parts}\n"
+        head = f"seed {self.seed}, count {self.count}, profile {self.profile}"
+        return f"{head}\n{difference}\n\nsteps kept:\n{steps}\n\n--keep {parts}\n"
 
 
 def _run(place: Place, steps: Sequence[tuple[int, Step]]) -> Transcript:

@@ -74,9 +74,12 @@ BROKEN_HANDSHAKES: Final = (
 )
 
 
-def make_plan(seed: int, count: int) -> list[Step]:
-    """The plan of a seed: at least `count` requests, in as many steps as it takes."""
-    return _Generator(Random(seed)).plan(count)
+def make_plan(seed: int, count: int, edge_share: float = 0.01) -> list[Step]:
+    """The plan of a seed: at least `count` requests, in as many steps as it takes.
+
+    `edge_share` of the steps are about the znodes of a prepared data directory.
+    """
+    return _Generator(Random(seed), edge_share).plan(count)
 
 
 @dataclass(slots=True)
@@ -84,6 +87,7 @@ class _Generator:
     """Keeps track of which connections should be open, as far as that follows from the plan alone."""
 
     random: Random
+    edge_share: float
     steps: list[Step] = field(default_factory=list)
     open: dict[str, str] = field(default_factory=dict)
     """Connections and their sessions."""
@@ -118,6 +122,9 @@ class _Generator:
             self._open()
             return
         connection = random.choice(list(self.open))
+        if random.random() < self.edge_share:
+            self._batch(connection, [calls.edge(random)])
+            return
         choice = random.random()
         if choice < 0.50:
             self._batch(connection, [calls.any_call(random, clean=False)])
@@ -129,8 +136,6 @@ class _Generator:
             self._batch(connection, [calls.odd_number(random)])
         elif choice < 0.85:
             self._batch(connection, [calls.quota(random)])
-        elif choice < 0.87:
-            self._batch(connection, [calls.edge(random)])
         elif choice < 0.895:
             self._garden()
         elif choice < 0.91:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from tests.crosscheck.crosscheck import Crosscheck
-from tests.crosscheck.servers import PROFILES, launched
+from tests.crosscheck.servers import PROFILES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ MINIMISE_LIMIT_S: Final = 90.0
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 @pytest.mark.parametrize("seed", SEEDS)
 def test_corral_answers_as_apache_does(seed: int, profile: str, tmp_path: Path) -> None:
-    check = Crosscheck(seed, REQUESTS, launched("apache", profile), launched("corral", profile))
+    check = Crosscheck.launched(seed, REQUESTS, profile)
     differences = check.differences()
     if not differences:
         return

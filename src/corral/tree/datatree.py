@@ -15,7 +15,7 @@ from zlib import crc32
 from corral.jute.errors import ErrorCode, KeeperError, NodeExistsError, NoNodeError
 from corral.jute.ops import EventType, OpCode
 from corral.jute.primitives import JuteError, Reader
-from corral.jute.records import CloseSessionTxn, CreateSessionTxn, ErrorTxn, MultiTxn
+from corral.jute.records import Acl, CloseSessionTxn, CreateSessionTxn, ErrorTxn, MultiTxn
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, OPEN_ACL_ID, READ_ONLY_ACL, AclTable, decode_acl, encode_acl
 from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
 from corral.tree.owner import CONTAINER_OWNER, OwnerKind, OwnerRules, ttl_owner
@@ -25,8 +25,6 @@ from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Children, Znode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from corral.jute.records import Acl
 
 Change = tuple[EventType, bytes, tuple[Acl, ...], bytes, tuple[Acl, ...]]
 """What happened, to which path, under which ACL; the parent (``/`` for the root) and the parent's ACL."""
@@ -170,6 +168,13 @@ class DataTree:
         if kind is not OwnerKind.PERSISTENT:
             self.special_owners[path] = owner
         return 0
+
+    def drop_ephemerals(self, session_id: int) -> None:
+        """Remove what a session left behind, without a transaction and without moving any zxid."""
+        for path in list(self.ephemerals.get(session_id, ())):
+            self._delete(path, 0)
+        self.ephemerals.pop(session_id, None)
+        self.changes.clear()
 
     def rebuild_quotas(self) -> None:
         """Find the limits and recount usage, as after loading."""
@@ -418,6 +423,8 @@ class DataTree:
 
     def _digest_of(self, path: bytes) -> int:
         """A znode's contribution to the digest."""
+        if path == b"/":
+            path = ROOT
         if not counts_for_digest(path):
             return 0
         node = self.nodes[path]
@@ -427,6 +434,10 @@ class DataTree:
         return crc32(
             STAT_FOR_DIGEST.pack(czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, owner), node.crc
         )
+
+    def recompute_digest(self) -> None:
+        """Take the digest over all znodes anew, as after loading."""
+        self.digest = sum(self._digest_of(path) for path, _ in self.walk()) & DIGEST_MASK
 
     def _change_digest(self, difference: int) -> None:
         self.digest = self.digest + difference & DIGEST_MASK

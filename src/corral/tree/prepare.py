@@ -24,16 +24,26 @@ from corral.jute.errors import (
     NoNodeError,
     NotEmptyError,
     QuotaExceededError,
+    ReconfigDisabledError,
     SessionExpiredError,
     UnimplementedError,
 )
 from corral.jute.ops import CreateMode, OpCode, Permission
 from corral.jute.primitives import JuteError, Reader, write_int
-from corral.jute.records import Acl, CloseSessionTxn, ErrorTxn, MultiHeader, MultiTxn, SetAclRequest, SubTxn
+from corral.jute.records import (
+    Acl,
+    CloseSessionTxn,
+    ErrorTxn,
+    MultiHeader,
+    MultiTxn,
+    ReconfigRequest,
+    SetAclRequest,
+    SubTxn,
+)
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, AccessControl, Identity, encode_acl
 from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
 from corral.tree.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, ttl_owner
-from corral.tree.paths import RESERVED, parent_of, validate_path
+from corral.tree.paths import RESERVED, ROOT, parent_of, validate_path
 from corral.tree.quota import QuotaText, limits_path, usage_path
 from corral.tree.znode import LENGTH, STAT_SIZE
 
@@ -127,12 +137,14 @@ class Preparer:
         digests: bool = True,
         enforce_quota: bool = False,
         close_session_lists_paths: bool = True,
+        reconfig_enabled: bool = False,
     ) -> None:
         self.tree = tree
         self.access = access
         self.digests = digests
         self.enforce_quota = enforce_quota
         self.close_session_lists_paths = close_session_lists_paths
+        self.reconfig_enabled = reconfig_enabled
         self.digest = tree.digest
         self.closing: set[int] = set()
         self._gathered: dict[bytes, Pending] = {}
@@ -167,6 +179,8 @@ class Preparer:
 
     def find(self, path: bytes) -> Pending | None:
         """The state ``path`` will have, or None if it will not exist."""
+        if path == b"/":
+            path = ROOT
         state = self._gathered.get(path) or self._before_multi.get(path) or self._under_way.get(path)
         if state is None:
             return self._load(path)
@@ -174,11 +188,11 @@ class Preparer:
 
     def _own(self, path: bytes, state: Pending) -> Pending:
         """``state`` itself if it may be changed in place, else a copy: older generations keep theirs."""
+        if path == b"/":
+            path = ROOT
         return state.copy() if path in self._under_way or path in self._before_multi else state
 
     def _load(self, path: bytes) -> Pending | None:
-        if path == b"/":
-            path = b""
         tree = self.tree
         node = tree.nodes.get(path)
         if node is None:
@@ -232,7 +246,7 @@ class Preparer:
             digest = self._digest_of(path, state)
             self.digest = self.digest + digest - state.digest & DIGEST_MASK
             state.digest = digest
-        self._gathered[b"" if path == b"/" else path] = state
+        self._gathered[ROOT if path == b"/" else path] = state
 
     def _store_gone(self, path: bytes, state: Pending) -> None:
         gone = state.copy()
@@ -274,6 +288,8 @@ class Preparer:
             return self._delete_container(body, zxid)
         if op == OpCode.CHECK:
             return self._check(session_id, body, identities)
+        if op == OpCode.RECONFIG:
+            self._refuse_reconfig(session_id, body)
         raise UnimplementedError
 
     def open_session(self, session_id: int, timeout_ms: int) -> None:
@@ -331,11 +347,11 @@ class Preparer:
         state.data_length = length if length > 0 else 0
         if self.digests:
             # Inlined _store: this is the most frequent write.
-            state.crc = crc32(body[at + 4 : end], crc32(path))
+            state.crc = crc32(body[at + 4 : end], 0 if path == b"/" else crc32(path))
             digest = self._digest_of(path, state)
             self.digest = self.digest + digest - state.digest & DIGEST_MASK
             state.digest = digest
-        self._gathered[b"" if path == b"/" else path] = state
+        self._gathered[ROOT if path == b"/" else path] = state
         return body[:end] + LENGTH.pack(version)
 
     def _create(
@@ -508,6 +524,16 @@ class Preparer:
         state.acl = OPEN_ACL if encoded == OPEN_ACL_BYTES else tuple(acl)
         self._store(path, state)
         return LENGTH.pack(len(path)) + path + encoded + LENGTH.pack(state.aversion)
+
+    def _refuse_reconfig(self, session_id: int, body: bytes) -> None:
+        """A standalone server has no members to change."""
+        try:
+            ReconfigRequest.from_bytes(body)
+        except JuteError:
+            raise MarshallingError from None
+        if not self.reconfig_enabled:
+            raise ReconfigDisabledError
+        self.check_session(session_id)
 
     def _check(self, session_id: int, body: bytes, identities: Sequence[Identity]) -> bytes:
         given, expected = _path_and_int(body)

@@ -1,0 +1,531 @@
+"""One client's connection: frames in, replies and watch events out.
+
+The loop over a received chunk is the hottest code there is. A read of an unprotected znode that nobody wants to watch
+is answered inside it, without building any object but the reply's pieces; everything else goes through tables. All
+that a wake-up brings is answered by one write. Work per wake-up is bounded (:data:`REPLY_BUDGET_BYTES`), so that one
+greedy client does not hold up the others, and a client that does not read its replies is not read from either.
+
+Order: replies leave in the order of the requests. A write is answered when its batch is durable; what the same
+connection asks meanwhile waits behind it in ``waiting``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+from corral.jute.errors import ErrorCode, KeeperError
+from corral.jute.ops import SYNC_CONNECTED, EventType, OpCode, Permission, Xid
+from corral.jute.primitives import JuteError
+from corral.server.reads import READS
+from corral.server.stats import Latency
+
+if TYPE_CHECKING:
+    from corral.jute.records import Acl
+    from corral.server.sessions import Session
+    from corral.server.standalone import Server
+    from corral.tree.acl import Identity
+
+log = logging.getLogger(__name__)
+
+REPLY_BUDGET_BYTES: Final = 1 << 20
+"""Replies one connection may queue in one wake-up before the others have their turn."""
+UNREAD_REPLIES_MAX_BYTES: Final = 64 << 20
+"""A client that leaves so much unread (watch events go on coming) is cut off."""
+WRITE_HIGH_WATER_BYTES: Final = 1 << 20
+"""With more than this unsent the connection is not read from."""
+
+_LINGER_NONE: Final = struct.pack("ii", 1, 0)
+"""Closing sends a reset and forgets what is unsent."""
+
+_HEAD = struct.Struct(">iiii")
+_LENGTH = struct.Struct(">i")
+_REQUEST_HEADER = struct.Struct(">ii")
+_REPLY_HEADER = struct.Struct(">iiqi")
+_EVENT_HEAD = struct.Struct(">iiqiiii")
+
+_WRITES: Final = frozenset(
+    {
+        OpCode.CREATE,
+        OpCode.CREATE2,
+        OpCode.CREATE_TTL,
+        OpCode.CREATE_CONTAINER,
+        OpCode.DELETE,
+        OpCode.SET_DATA,
+        OpCode.SET_ACL,
+        OpCode.MULTI,
+        OpCode.RECONFIG,
+        OpCode.CLOSE_SESSION,
+    }
+)
+_DEFERRED_ERROR: Final = -1
+"""Stands in ``waiting`` for the operation of a request that could not be decoded."""
+
+
+class Connection(asyncio.Protocol):
+    """See the module's text. ``server`` is asked for everything that is not this connection's own."""
+
+    __slots__ = (
+        "_chunks",
+        "_chunks_size",
+        "_continue_is_due",
+        "_needed",
+        "_read_paused",
+        "_stopping",
+        "_write_paused",
+        "authenticated",
+        "close_after_flush",
+        "closed",
+        "established_ms",
+        "handshake_pending",
+        "identities",
+        "last_cxid",
+        "last_latency_ms",
+        "last_op",
+        "last_response_ms",
+        "last_zxid",
+        "latency",
+        "mirror_read_only",
+        "nodes",
+        "out",
+        "peer",
+        "received",
+        "sent",
+        "server",
+        "session",
+        "transport",
+        "tree",
+        "waiting",
+    )
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.tree = server.tree
+        self.nodes = server.tree.nodes
+        self.transport: asyncio.Transport | None = None
+        self.peer: tuple[str, int] = ("", 0)
+        self.session: Session | None = None
+        self.identities: list[Identity] = []
+        self.authenticated: set[str] = set()
+        self.out: list[bytes] = []
+        self.waiting: deque[tuple[int, int, bytes] | None] = deque()
+        self.closed = False
+        self.close_after_flush = False
+        self.handshake_pending = False
+        self.mirror_read_only = False
+        self.established_ms = server.clock.wall_ms()
+        self.received = 0
+        self.sent = 0
+        self.last_op = "NA"
+        self.last_cxid = -1
+        self.last_zxid = -1
+        self.last_response_ms = 0
+        self.last_latency_ms = 0
+        self.latency = Latency()
+        self._chunks: list[bytes] = []
+        self._chunks_size = 0
+        self._needed = 4
+        self._read_paused = False
+        self._write_paused = False
+        self._continue_is_due = False
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        session = f" session {self.session.id & (2**64 - 1):#x}" if self.session else ""
+        return f"<Connection {self.peer[0]}:{self.peer[1]}{session}>"
+
+    @property
+    def session_id(self) -> int:
+        return 0 if self.session is None else self.session.id
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the client is not read from for now."""
+        return self._read_paused
+
+    def reset_stats(self) -> None:
+        """As the ``crst`` word asks."""
+        self.received = self.sent = 0
+        self.last_cxid = self.last_zxid = -1
+        self.last_op = "NA"
+        self.last_response_ms = self.last_latency_ms = 0
+        self.latency.reset()
+
+    # The transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are none by inheritance.
+        self.transport = transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = (peer[0], peer[1]) if peer else ("", 0)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self.server.connection_made(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.waiting.clear()
+        self.out.clear()
+        self._chunks.clear()
+        self.server.connection_lost(self)
+        self.transport = None
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._pause_reading()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._continue_soon()
+
+    def data_received(self, data: bytes) -> None:
+        if self._chunks or self._read_paused:
+            self._chunks.append(data)
+            self._chunks_size += len(data)
+            if self._chunks_size < self._needed or self._read_paused:
+                return
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+        self._serve(data)
+
+    def close(self) -> None:
+        """Close once everything queued has been sent."""
+        if self.closed or self.transport is None:
+            return
+        self.closed = True
+        if self.out:
+            self.transport.write(b"".join(self.out))
+            self.out.clear()
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is queued."""
+        self.closed = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def reset(self) -> None:
+        """Refuse a connection that was just made: the client sees it reset."""
+        self.closed = True
+        if self.transport is not None:
+            try:
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+            except OSError:
+                log.debug("%r: no linger option", self)
+            self.transport.abort()
+
+    def stop_reading(self) -> None:
+        """Serve nothing more of what this client sends."""
+        self._stopping = True
+        self._pause_reading()
+
+    # Flow
+
+    def _pause_reading(self) -> None:
+        if not self._read_paused and self.transport is not None and not self.transport.is_closing():
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def _keep(self, data: bytes) -> None:
+        """Hold back what cannot be served yet."""
+        self._chunks.insert(0, data)
+        self._chunks_size = sum(map(len, self._chunks))
+
+    def _continue_soon(self) -> None:
+        if not self._continue_is_due and not self.closed:
+            self._continue_is_due = True
+            self.server.soon(self._continue)
+
+    def _continue(self) -> None:
+        """Take up again what was held back, if nothing stands against it any more."""
+        self._continue_is_due = False
+        if self.closed or self._write_paused or self.handshake_pending or self._stopping or self.transport is None:
+            return
+        if self.waiting and self.server.is_overloaded():
+            return
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resume_reading()
+        if self._chunks:
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            self._serve(data)
+
+    def flush(self) -> None:
+        """Send what is queued, in one write."""
+        out = self.out
+        transport = self.transport
+        if self.closed or transport is None:
+            return
+        if out:
+            data = b"".join(out) if len(out) > 1 else out[0]
+            out.clear()
+            transport.write(data)
+            if self._write_paused and transport.get_write_buffer_size() > UNREAD_REPLIES_MAX_BYTES:
+                log.warning(
+                    "%r does not read its replies: cut off with %d bytes unsent", self, UNREAD_REPLIES_MAX_BYTES
+                )
+                self.server.stats.count("connection_drop_count")
+                self.abort()
+                return
+        if self.close_after_flush:
+            self.close()
+        elif self._read_paused and not self._continue_is_due:
+            self._continue_soon()
+
+    # Requests
+
+    def _serve(self, data: bytes) -> None:
+        """Serve every whole frame in ``data``; keep the rest."""
+        session = self.session
+        position = 0
+        if session is None:
+            position = self.server.handshakes.serve(self, data)
+            session = self.session
+            if session is None or self.handshake_pending or self.closed:
+                if not self.closed and position < len(data):
+                    self._keep(data[position:])
+                    self._needed = 4 if self.handshake_pending else self.server.handshakes.needed(data)
+                return
+        server = self.server
+        server.touch(session)
+        end = len(data)
+        out = self.out
+        waiting = self.waiting
+        find = self.nodes.get
+        read_head = _HEAD.unpack_from
+        pack_reply = _REPLY_HEADER.pack
+        zxid = self.tree.last_zxid
+        slow_only = server.checks_every_request
+        budget = REPLY_BUDGET_BYTES
+        served = 0
+        length = xid = op = 0
+        self._needed = 4
+        while end - position >= 16:
+            length, xid, op, path_length = read_head(data, position)
+            following = position + 4 + length
+            if following > end:
+                break
+            if op == 4 and 0 <= path_length == length - 13 and not waiting and not slow_only:
+                node = find(data[position + 16 : following - 1])
+                if node is not None and node.acl == -1 and data[following - 1] == 0:
+                    children = node.children
+                    body = node.body if children is None or not children.stale else node.refreshed()
+                    size = len(body) + 16
+                    out.append(pack_reply(size, xid, zxid, 0))
+                    out.append(body)
+                    position = following
+                    served += 1
+                    budget -= size
+                    if budget < 0:
+                        break
+                    continue
+            if length < 8:
+                break
+            position = following
+            served += 1
+            self._request(xid, op, data[following - length + 8 : following])
+            if self.closed or self.close_after_flush:
+                break
+            zxid = self.tree.last_zxid
+            budget -= 64
+            if budget < 0 or (waiting and server.is_overloaded()):
+                break
+        server.stats.packets_received += served
+        self.received += served
+        if served:
+            self._note(xid, op, zxid, served)
+        if position < end and not self.closed and not self.close_after_flush:
+            position = self._serve_short(data, position, end)
+            if position < end and not self.closed:
+                self._hold(data, position, end)
+        self.flush()
+        server.pipeline.flush()
+
+    def _serve_short(self, data: bytes, position: int, end: int) -> int:
+        """Serve frames too short for the loop's look at four integers: ping, closeSession, whoAmI."""
+        while end - position >= 12:
+            length, xid, op = struct.unpack_from(">iii", data, position)
+            if not 8 <= length < 12 or position + 4 + length > end:
+                break
+            self._request(xid, op, data[position + 12 : position + 4 + length])
+            self.server.stats.packets_received += 1
+            self.received += 1
+            self._note(xid, op, self.tree.last_zxid, 1)
+            position += 4 + length
+            if self.closed or self.close_after_flush:
+                break
+        return position
+
+    def _hold(self, data: bytes, position: int, end: int) -> None:
+        """Keep what is left of ``data``: part of a frame, or frames that must wait for their turn."""
+        server = self.server
+        if end - position >= 4:
+            length: int = _LENGTH.unpack_from(data, position)[0]
+            if length < 8 or length > server.config.limits.jute_max_buffer:
+                self.refuse_frame(length)
+                return
+            self._needed = 4 + length
+        else:
+            self._needed = 4
+        self._keep(data[position:])
+        if end - position >= self._needed:
+            self._pause_reading()
+            if not self._write_paused and not (self.waiting and server.is_overloaded()):
+                self._continue_soon()
+
+    def refuse_frame(self, length: int) -> None:
+        """Close the connection of a client that sends what is no frame; what was asked before is answered."""
+        log.warning("%r sent a frame of %d bytes: connection closed", self, length)
+        self.server.stats.count("connection_drop_count")
+        self.close()
+
+    def begin_handshake(self) -> None:
+        """A session is being opened: nothing is served before it exists."""
+        self.handshake_pending = True
+        self._pause_reading()
+
+    def end_handshake(self) -> None:
+        self.handshake_pending = False
+        self.flush()
+        self._continue_soon()
+
+    def _note(self, xid: int, op: int, zxid: int, served: int) -> None:
+        self.last_cxid = xid
+        self.last_op = OP_NAMES.get(op, "NA")
+        self.last_zxid = zxid
+        if not self.waiting:
+            self.answered(0, served)
+
+    def answered(self, latency_ms: int, count: int) -> None:
+        """Count replies, which took ``latency_ms``."""
+        stats = self.server.stats
+        stats.packets_sent += count
+        self.sent += count
+        self.last_latency_ms = latency_ms
+        self.last_response_ms = self.server.clock.monotonic_ms()
+        self.latency.add(latency_ms, count)
+        stats.latency.add(latency_ms, count)
+
+    def write_answered(self, arrived_ms: int) -> None:
+        """The write at the head of ``waiting`` has its reply: serve what waited behind it."""
+        self.answered(max(0, self.server.clock.wall_ms() - arrived_ms), 1)
+        waiting = self.waiting
+        if waiting:
+            waiting.popleft()
+        while waiting:
+            head = waiting[0]
+            if head is None:
+                break
+            waiting.popleft()
+            xid, op, body = head
+            if op == _DEFERRED_ERROR:
+                self.reply_error(xid, ErrorCode.MARSHALLING_ERROR)
+            else:
+                self._read(xid, op, body)
+            self.answered(0, 1)
+
+    def _request(self, xid: int, op: int, body: bytes) -> None:
+        """Serve one request that the loop did not."""
+        server = self.server
+        if op == OpCode.AUTH:
+            server.authentication.serve(self, xid, body)
+            return
+        if op == OpCode.SASL:
+            self.reply_at_once(xid, 0, 0, b"\xff\xff\xff\xff")
+            return
+        if server.checks_every_request and not server.admits(self, xid):
+            return
+        if op == OpCode.PING:
+            self.out.append(_REPLY_HEADER.pack(16, Xid.PING, self.tree.last_zxid, 0))
+        elif op in _WRITES:
+            session = self.session
+            assert session is not None
+            error = server.pipeline.submit(self, session.id, xid, op, body, self.identities)
+            if error is None:
+                self.waiting.append(None)
+            elif self.waiting:
+                self.waiting.append((xid, _DEFERRED_ERROR, b""))
+            else:
+                self.reply_error(xid, error)
+        elif self.waiting:
+            self.waiting.append((xid, op, body))
+        else:
+            self._read(xid, op, body)
+
+    def _read(self, xid: int, op: int, body: bytes) -> None:
+        serve = READS.get(op)
+        if serve is None:
+            # Apache closes the connection here; an error alone tells the client more.
+            self.out.append(_REPLY_HEADER.pack(16, xid, -1, _UNANSWERABLE.get(op, ErrorCode.UNIMPLEMENTED)))
+            return
+        try:
+            self.server.preparer.check_session(self.session_id)
+            reply = serve(self.server, self, body)
+        except KeeperError as error:
+            self.reply_error(xid, error.code)
+        except JuteError:
+            self.reply_error(xid, ErrorCode.MARSHALLING_ERROR)
+        else:
+            self.out.append(_REPLY_HEADER.pack(16 + len(reply), xid, self.tree.last_zxid, 0))
+            if reply:
+                self.out.append(reply)
+
+    def reply_error(self, xid: int, code: int) -> None:
+        self.out.append(_REPLY_HEADER.pack(16, xid, self.tree.last_zxid, code))
+
+    def reply_at_once(self, xid: int, zxid: int, code: int, body: bytes = b"") -> None:
+        """A reply that does not wait behind writes: auth and sasl."""
+        self.out.append(_REPLY_HEADER.pack(16 + len(body), xid, zxid, code) + body)
+
+    # Watch events
+
+    def deliver(self, event: EventType, path: bytes, zxid: int, acl: tuple[Acl, ...] | None) -> None:
+        """Queue a notification, if the client may read what it is about."""
+        if self.closed:
+            return
+        if acl is not None and not self.server.access.permits(acl, Permission.READ, self.identities):
+            return
+        self.out.append(
+            _EVENT_HEAD.pack(28 + len(path), Xid.NOTIFICATION, zxid, 0, event, SYNC_CONNECTED, len(path)) + path
+        )
+        self.server.pipeline.dirty[self] = None
+
+
+_UNANSWERABLE: Final[dict[int, int]] = {OpCode.DELETE_CONTAINER: ErrorCode.MARSHALLING_ERROR}
+
+OP_NAMES: Final[dict[int, str]] = {
+    OpCode.CREATE: "CREA",
+    OpCode.CREATE2: "CREA",
+    OpCode.CREATE_TTL: "CREA",
+    OpCode.CREATE_CONTAINER: "CREA",
+    OpCode.DELETE: "DELE",
+    OpCode.DELETE_CONTAINER: "DELE",
+    OpCode.EXISTS: "EXIS",
+    OpCode.GET_DATA: "GETD",
+    OpCode.SET_DATA: "SETD",
+    OpCode.GET_ACL: "GETA",
+    OpCode.SET_ACL: "SETA",
+    OpCode.GET_CHILDREN: "GETC",
+    OpCode.GET_CHILDREN2: "GETC",
+    OpCode.SYNC: "SYNC",
+    OpCode.PING: "PING",
+    OpCode.CHECK: "CHEC",
+    OpCode.MULTI: "MULT",
+    OpCode.MULTI_READ: "MLTR",
+    OpCode.RECONFIG: "RECO",
+    OpCode.CHECK_WATCHES: "CHKW",
+    OpCode.REMOVE_WATCHES: "REMW",
+    OpCode.SET_WATCHES: "SETW",
+    OpCode.SET_WATCHES2: "STW2",
+    OpCode.ADD_WATCH: "ADDW",
+    OpCode.GET_EPHEMERALS: "GETE",
+    OpCode.GET_ALL_CHILDREN_NUMBER: "GETACN",
+    OpCode.WHO_AM_I: "HOMI",
+    OpCode.CREATE_SESSION: "SESS",
+    OpCode.CLOSE_SESSION: "CLOS",
+}
+"""How the ``cons`` word calls a connection's last operation."""

@@ -1,0 +1,206 @@
+"""The way of a write: prepare, log, sync, apply, reply; in groups.
+
+Whatever the connections bring in one wake-up of the event loop is prepared and gathered. The gathered batch is
+written and synced by a worker thread, while the loop goes on serving reads and gathers the next batch. When the sync
+has returned the batch is applied, watchers are told and replies are queued, each behind what the connection was
+waiting for before. Nothing is acknowledged, or visible to any reader, before it is on disk.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corral.jute.errors import ErrorCode, KeeperError, MarshallingError
+from corral.jute.ops import OpCode
+from corral.tree.digest import DIGEST_VERSION
+from corral.tree.prepare import error_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from corral.server.clock import Clock
+    from corral.server.connection import Connection
+    from corral.storage.txnlog import TxnLogWriter
+    from corral.tree.acl import Identity
+    from corral.tree.datatree import DataTree
+    from corral.tree.prepare import Preparer
+    from corral.tree.watches import WatchTables
+
+TXN_HEADER: Final = struct.Struct(">qiqqi")
+_DIGEST: Final = struct.Struct(">iQ")
+_REPLY_HEADER: Final = struct.Struct(">iiqi")
+
+
+class Proposed(NamedTuple):
+    """A transaction on its way to the disk, and who waits for it."""
+
+    connection: Connection | None
+    xid: int
+    op: int
+    txn_type: int
+    zxid: int
+    time_ms: int
+    session_id: int
+    record: bytes
+    digest: int
+
+
+class WritePipeline:
+    """Takes write requests in; see the module's text.
+
+    ``sync`` hands a batch of the log to whoever writes it and calls back on the loop when it is durable.
+    ``session_ended`` and ``session_opened`` are told when those transactions have been applied.
+    """
+
+    def __init__(
+        self,
+        *,
+        tree: DataTree,
+        preparer: Preparer,
+        watches: WatchTables,
+        log: TxnLogWriter,
+        clock: Clock,
+        sync: Callable[[Callable[[], None]], None],
+        soon: Callable[[Callable[[], None]], object],
+        logged: Callable[[], None],
+        session_opened: Callable[[Connection | None, int], None],
+        session_ended: Callable[[Connection | None, int, int], None],
+    ) -> None:
+        self.tree = tree
+        self.preparer = preparer
+        self.watches = watches
+        self.log = log
+        self.clock = clock
+        self.zxid = tree.last_zxid
+        self.outstanding = 0
+        self.dirty: dict[Connection, None] = {}
+        self.committed_count = 0
+        self._sync = sync
+        self._soon = soon
+        self._logged = logged
+        self._session_opened = session_opened
+        self._session_ended = session_ended
+        self._gathered: list[Proposed] = []
+        self._under_way: list[Proposed] = []
+        self._kick_is_due = False
+        self._stopped = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is not applied yet."""
+        return bool(self._gathered or self._under_way)
+
+    @property
+    def under_way_count(self) -> int:
+        """Transactions of the batch that goes to the log now."""
+        return len(self._under_way)
+
+    def stop(self) -> None:
+        """Nothing more is prepared, applied or answered."""
+        self._stopped = True
+
+    def submit(
+        self,
+        connection: Connection | None,
+        session_id: int,
+        xid: int,
+        op: int,
+        body: bytes,
+        identities: Sequence[Identity],
+    ) -> ErrorCode | None:
+        """Prepare a write and gather it. An error code is returned if it cannot be decoded: no transaction then."""
+        zxid = self.zxid + 1
+        time_ms = self.clock.wall_ms()
+        preparer = self.preparer
+        txn_type = op
+        try:
+            record = preparer.prepare(op, session_id, body, identities, zxid, time_ms)
+        except KeeperError as error:
+            if isinstance(error, MarshallingError) and op != OpCode.MULTI:
+                return ErrorCode.MARSHALLING_ERROR
+            txn_type = OpCode.ERROR
+            record = error_record(error.code)
+        self.zxid = zxid
+        digest = preparer.digest
+        entry = TXN_HEADER.pack(session_id, xid, zxid, time_ms, txn_type) + record
+        if preparer.digests and txn_type != OpCode.ERROR:
+            entry += _DIGEST.pack(DIGEST_VERSION, digest)
+        self.log.append(zxid, entry)
+        self._gathered.append(Proposed(connection, xid, op, txn_type, zxid, time_ms, session_id, record, digest))
+        self.outstanding += 1
+        if not self._kick_is_due and not self._under_way:
+            self._kick_is_due = True
+            self._soon(self._kick)
+        return None
+
+    def _kick(self) -> None:
+        """Send what has gathered to the disk, unless a batch is on its way."""
+        self._kick_is_due = False
+        if self._under_way or not self._gathered or self._stopped:
+            return
+        self.preparer.hand_over()
+        self._under_way = self._gathered
+        self._gathered = []
+        self._logged()
+        self._sync(self._synced)
+
+    def _synced(self) -> None:
+        """The batch is durable: apply it and answer."""
+        if self._stopped:
+            return
+        batch = self._under_way
+        tree = self.tree
+        watches = self.watches
+        changes = tree.changes
+        preparer = self.preparer
+        apply = tree.apply
+        pack = _REPLY_HEADER.pack
+        dirty = self.dirty
+        for connection, xid, op, txn_type, zxid, time_ms, session_id, record, digest in batch:
+            error = 0
+            reply = b""
+            if txn_type == OpCode.ERROR:
+                error = int.from_bytes(record, "big", signed=True)
+                tree.last_zxid = zxid
+            else:
+                reply = apply(txn_type, zxid, time_ms, session_id, record)
+                if preparer.digests:
+                    tree.digest = digest
+                    if zxid & 127 == 0:
+                        tree.note_digest(zxid)
+                if changes:
+                    if watches:
+                        watches.trigger(changes, zxid)
+                    changes.clear()
+            if op < 0:
+                preparer.session_applied(session_id)
+                if op == OpCode.CREATE_SESSION:
+                    self._session_opened(connection, session_id)
+                else:
+                    self._session_ended(connection, session_id, xid)
+                continue
+            if connection is None or connection.closed:
+                continue
+            out = connection.out
+            out.append(pack(16 + len(reply), xid, zxid, error))
+            if reply:
+                out.append(reply)
+            dirty[connection] = None
+            connection.write_answered(time_ms)
+        self.outstanding -= len(batch)
+        self.committed_count += len(batch)
+        preparer.applied()
+        self._under_way = []
+        if self._gathered:
+            self._kick()
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what has been queued for connections outside of their own wake-up."""
+        dirty = self.dirty
+        if not dirty:
+            return
+        self.dirty = {}
+        for connection in dirty:
+            connection.flush()

@@ -1,0 +1,503 @@
+"""One server that is its own quorum: it owns the tree, its files, its sessions and its connections.
+
+Everything but syncing the log and writing snapshots happens on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from typing import TYPE_CHECKING, Final
+
+from corral.jute.errors import ErrorCode
+from corral.jute.ops import OpCode
+from corral.server.authentication import Authentication
+from corral.server.clock import Clock
+from corral.server.connection import Connection
+from corral.server.handshake import Handshakes
+from corral.server.pipeline import WritePipeline
+from corral.server.reaper import Reaper
+from corral.server.sessions import SessionTracker, first_session_id
+from corral.server.snapshots import SnapshotSchedule, Snapshotter
+from corral.server.stats import ServerStats
+from corral.server.throttle import ConnectThrottle
+from corral.server.words import FourLetterWords, data_and_log_sizes
+from corral.server.workers import Worker
+from corral.storage.errors import DiskError, StorageError
+from corral.storage.files import (
+    ACCEPTED_EPOCH,
+    CURRENT_EPOCH,
+    INITIALIZE,
+    VERSION_DIRECTORY,
+    SnapshotFile,
+    check_layout,
+    list_lookalikes,
+    read_number,
+    write_number,
+)
+from corral.storage.filesystem import REAL, FileSystem, remove_if_present
+from corral.storage.lock import DirectoryLock
+from corral.storage.purge import plan_purge, purge
+from corral.storage.recovery import Recovered, recover
+from corral.storage.snapshot import SnapshotEncoder, SnapshotError, SnapshotReader
+from corral.storage.snapshot_file import read_snapshot_bytes, write_snapshot
+from corral.storage.txnlog import TxnLogWriter
+from corral.tree.acl import AccessControl
+from corral.tree.datatree import DataTree
+from corral.tree.owner import OwnerRules
+from corral.tree.prepare import Preparer
+from corral.tree.watches import WatchTables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from corral.server.config import ServerConfig
+    from corral.server.sessions import Session
+
+log = logging.getLogger(__name__)
+
+STANDALONE_SERVER_ID: Final = 1
+"""Goes into session ids; Apache's standalone server uses the same."""
+_SWEEP_INTERVAL_S: Final = 1.0
+
+
+class Server:
+    """A standalone server. Make it, ``await start()``, and later ``await stop()``.
+
+    ``failed`` becomes the reason if the disk fails: the server then stops by itself, acknowledging nothing more.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        clock: Clock | None = None,
+        filesystem: FileSystem = REAL,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock or Clock()
+        self.filesystem = filesystem
+        self.chance = chance or random.Random()
+        self.snapshot_directory = config.data_dir / VERSION_DIRECTORY
+        self.log_directory = config.data_log_dir / VERSION_DIRECTORY
+        self.stats = ServerStats(self.clock.monotonic_ms())
+        self.authentication = Authentication(config.auth, self.stats)
+        self.access = AccessControl(self.authentication.acl_schemes(), skip=config.auth.skip_acl)
+        self.throttle = ConnectThrottle(config.connection_throttle, self.clock, self.chance)
+        self.watches = WatchTables()
+        self.words = FourLetterWords(self)
+        self.handshakes = Handshakes(self)
+        self.connections: dict[Connection, None] = {}
+        self.checks_every_request = config.auth.enforce_auth_enabled
+        self.serving = False
+        self.failed: StorageError | None = None
+        self.stopped: asyncio.Event = asyncio.Event()
+        self.port = config.client_port
+        self.tree: DataTree
+        self.preparer: Preparer
+        self.pipeline: WritePipeline
+        self.tracker: SessionTracker
+        self.txn_log: TxnLogWriter
+        self.snapshotter: Snapshotter
+        self._connections_by_address: dict[str, int] = {}
+        self._locks: list[DirectoryLock] = []
+        self._listener: asyncio.Server | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._log_worker: Worker | None = None
+        self._purge_worker: Worker | None = None
+        self._limit = config.limits.global_outstanding_limit
+        if config.request_throttle.max_requests > 0:
+            self._limit = min(self._limit, config.request_throttle.max_requests)
+
+    # Life
+
+    async def start(self) -> None:
+        """Load the data and listen. Raises StorageError, or OSError if the address cannot be had."""
+        self._loop = asyncio.get_running_loop()
+        self.soon = self._loop.call_soon
+        try:
+            # The port first: a server that cannot listen must not touch the data of the one that does.
+            listening = self._bind()
+            try:
+                recovered = self._open_database()
+            except BaseException:
+                listening.close()
+                raise
+            self._take_over(recovered)
+            self._listener = await self._loop.create_server(
+                lambda: Connection(self), sock=listening, backlog=self.config.listen_backlog
+            )
+        except BaseException:
+            self._release()
+            raise
+        self.serving = True
+        self._start_timers()
+
+    def _bind(self) -> socket.socket:
+        """A socket bound to the client address, not yet listening."""
+        host = self.config.client_port_address
+        if host is None:
+            family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+            address: str = "::" if family == socket.AF_INET6 else "0.0.0.0"
+        else:
+            found = socket.getaddrinfo(host, self.config.client_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, address = found[0][0], str(found[0][4][0])
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host is not None else 0)
+            listening.bind((address, self.config.client_port))
+            # Two servers may bind one address with SO_REUSEADDR as long as neither listens.
+            listening.listen(self.config.listen_backlog)
+        except BaseException:
+            listening.close()
+            raise
+        self.port = listening.getsockname()[1]
+        return listening
+
+    def _open_database(self) -> Recovered:
+        config = self.config
+        self._make_directories()
+        directories = [self.snapshot_directory]
+        if self.log_directory.resolve() != self.snapshot_directory.resolve():
+            directories.append(self.log_directory)
+        for directory in directories:
+            self._locks.append(DirectoryLock(directory))
+            for path in list_lookalikes(directory):
+                log.warning("%s is neither a log nor a snapshot by its name: it is not read", path)
+        check_layout(self.snapshot_directory, self.log_directory)
+        rules = OwnerRules(config.tree.extended_types_enabled, config.tree.emulate_353_ttl_nodes)
+        recovered = recover(
+            self.snapshot_directory,
+            self.log_directory,
+            rules,
+            digests=config.storage.digest_enabled,
+            trust_empty=config.storage.snapshot_trust_empty,
+            filesystem=self.filesystem,
+        )
+        marker = config.data_log_dir / INITIALIZE
+        if recovered.is_new and not config.storage.db_autocreate and not marker.exists():
+            raise StorageError(
+                "there is no database here, and db.autocreate=false forbids to make one", config.data_dir
+            )
+        try:
+            remove_if_present(marker, self.filesystem)
+        except OSError as error:
+            raise DiskError("remove the marker", error, marker) from error
+        self.stats.counters["digest_mismatches_count"] += recovered.digest_mismatches
+        return recovered
+
+    def _make_directories(self) -> None:
+        for directory in (self.snapshot_directory, self.log_directory):
+            if directory.is_dir():
+                continue
+            if not self.config.storage.datadir_autocreate:
+                raise StorageError("it is missing, and datadir.autocreate=false forbids to make it", directory)
+            try:
+                self.filesystem.make_directory(directory)
+            except OSError as error:
+                raise DiskError("make the directory", error, directory) from error
+
+    def _take_over(self, recovered: Recovered) -> None:
+        """Build everything that works on the recovered tree."""
+        config, storage = self.config, self.config.storage
+        self.tree = tree = recovered.tree
+        tree.keeps_digest = False
+        log.info(
+            "%d znodes, %d sessions at zxid %#x: %s and %d transactions",
+            *(len(tree.nodes) - 1, len(tree.sessions), tree.last_zxid),
+            recovered.snapshot.path.name if recovered.snapshot else "no snapshot",
+            recovered.transactions,
+        )
+        self._keep_epochs()
+        encoder = SnapshotEncoder(
+            tree,
+            digests=storage.digest_enabled,
+            last_zxid_section=storage.serialize_last_processed_zxid_enabled,
+        )
+        if recovered.snapshot is None or recovered.snapshot.zxid != tree.last_zxid:
+            write_snapshot(self.snapshot_directory, encoder, storage.snapshot_compression or "", self.filesystem)
+        self.preparer = Preparer(
+            tree,
+            self.access,
+            digests=storage.digest_enabled,
+            enforce_quota=config.tree.enforce_quota,
+            close_session_lists_paths=config.tree.close_session_txn_enabled,
+            reconfig_enabled=config.tree.reconfig_enabled,
+        )
+        self.txn_log = TxnLogWriter(
+            self.log_directory,
+            preallocation_bytes=storage.prealloc_size_kb * 1024,
+            force_sync=storage.force_sync,
+            size_limit_bytes=storage.txn_log_size_limit_kb * 1024 if storage.txn_log_size_limit_kb > 0 else None,
+            filesystem=self.filesystem,
+        )
+        self.snapshotter = Snapshotter(tree, self.snapshot_directory, storage, self._loop, self.stats, self.filesystem)
+        self._schedule = SnapshotSchedule(storage, self.chance)
+        self.pipeline = WritePipeline(
+            tree=tree,
+            preparer=self.preparer,
+            watches=self.watches,
+            log=self.txn_log,
+            clock=self.clock,
+            sync=self._sync,
+            soon=self.soon,
+            logged=self._logged,
+            session_opened=self._session_opened,
+            session_ended=self._session_ended,
+        )
+        now_ms = self.clock.monotonic_ms()
+        self.tracker = SessionTracker(config.tick_time_ms, first_session_id(STANDALONE_SERVER_ID, now_ms))
+        for session_id, timeout_ms in tree.sessions.items():
+            self.tracker.add(session_id, timeout_ms, now_ms)
+        self.reaper = Reaper(tree, self.pipeline, config.tree)
+        self._log_worker = Worker("corral-log", self._loop)
+
+    def _keep_epochs(self) -> None:
+        """Check the epoch files that an ensemble left here; a standalone server needs none."""
+        current = read_number(self.snapshot_directory / CURRENT_EPOCH)
+        accepted = read_number(self.snapshot_directory / ACCEPTED_EPOCH)
+        epoch = self.tree.last_zxid >> 32
+        if current is not None and epoch > current:
+            write_number(self.snapshot_directory / CURRENT_EPOCH, epoch, self.filesystem)
+            current = epoch
+        if current is not None and accepted is not None and accepted < current:
+            write_number(self.snapshot_directory / ACCEPTED_EPOCH, current, self.filesystem)
+
+    async def stop(self) -> None:
+        """Finish what was asked so far, write it down, close everything. Nothing is lost, nothing is left running."""
+        if self.stopped.is_set():
+            return
+        self.serving = False
+        if self._listener is not None:
+            self._listener.close()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for connection in list(self.connections):
+            connection.stop_reading()
+        while self.failed is None and self.pipeline.busy:
+            await asyncio.sleep(0.001)
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        self.pipeline.stop()
+        for connection in list(self.connections):
+            connection.close()
+        self.snapshotter.stop()
+        self._release()
+        self.stopped.set()
+
+    def _release(self) -> None:
+        for worker in (self._log_worker, self._purge_worker):
+            if worker is not None:
+                worker.stop(timeout_s=10)
+        self._log_worker = self._purge_worker = None
+        if hasattr(self, "txn_log"):
+            self.txn_log.close()
+        for lock in self._locks:
+            lock.close()
+        self._locks.clear()
+
+    def _fail(self, error: StorageError) -> None:
+        """The log cannot be trusted any more: stop, without acknowledging anything."""
+        if self.failed is not None:
+            return
+        self.failed = error
+        self.serving = False
+        log.critical("the server stops, nothing more is acknowledged: %s", error)
+        self.stats.count("unrecoverable_error_count")
+        self.pipeline.stop()
+        if self._listener is not None:
+            self._listener.close()
+        for timer in self._timers.values():
+            timer.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+        self.soon(self._shut_down)
+
+    # Timers
+
+    def _start_timers(self) -> None:
+        self._every("expiry", lambda: self.tracker.next_check_ms(self.clock.monotonic_ms()) / 1000, self._expire)
+        self._every("sweep", lambda: _SWEEP_INTERVAL_S, self._sweep)
+        interval_s = self.config.tree.container_check_interval_ms / 1000
+        self._every("reaper", lambda: interval_s, lambda: self.reaper.reap(self.clock.wall_ms()))
+        purge_ms = self.config.storage.purge_interval_ms
+        if purge_ms > 0:
+            self._purge_worker = Worker("corral-purge", self._loop)
+            self._purge()
+            self._every("purge", lambda: purge_ms / 1000, self._purge)
+
+    def _every(self, name: str, delay_s: Callable[[], float], call: Callable[[], object]) -> None:
+        def run() -> None:
+            call()
+            if self.serving:
+                self._timers[name] = self._loop.call_later(delay_s(), run)
+
+        self._timers[name] = self._loop.call_later(delay_s(), run)
+
+    def _expire(self) -> None:
+        for session in self.tracker.take_expired(self.clock.monotonic_ms()):
+            self.expire(session.id)
+
+    def expire(self, session_id: int) -> bool:
+        """End a session as if it had not been heard of in time; False if there is none."""
+        session = self.tracker.sessions.get(session_id)
+        if session is None or session_id in self.preparer.closing:
+            return False
+        log.info("session %#x expires after %d ms", session_id & (2**64 - 1), session.timeout_ms)
+        self.stats.count("stale_sessions_expired")
+        self.pipeline.submit(None, session_id, 0, OpCode.CLOSE_SESSION, b"", ())
+        return True
+
+    def _sweep(self) -> None:
+        """Close connections that never asked for a session."""
+        oldest_ms = self.clock.wall_ms() - self.config.limits.sessionless_connection_timeout_ms
+        for connection in list(self.connections):
+            if connection.session is None and connection.established_ms < oldest_ms:
+                self.stats.count("sessionless_connections_expired")
+                connection.abort()
+
+    def _purge(self) -> None:
+        keep = max(3, self.config.storage.purge_retain_count)
+
+        def job() -> None:
+            try:
+                plan = plan_purge(self.snapshot_directory, self.log_directory, keep, is_whole)
+                purge(plan, self.filesystem)
+            except StorageError as error:
+                log.warning("nothing could be purged: %s", error)
+            else:
+                if plan.paths:
+                    log.info("purged %s", ", ".join(path.name for path in plan.paths))
+
+        if self._purge_worker is not None:
+            self._purge_worker.submit(job, lambda: None)
+
+    # The log
+
+    def _logged(self) -> None:
+        """A batch is about to go to the log: is it time for a snapshot?"""
+        if self._schedule.is_due(self.pipeline.under_way_count, self.txn_log.size_bytes):
+            self.txn_log.roll()
+            self.snapshotter.start()
+
+    def _sync(self, synced: Callable[[], None]) -> None:
+        batch = self.txn_log.take()
+        worker = self._log_worker
+        assert batch is not None
+        assert worker is not None
+        failure: list[StorageError] = []
+
+        def write() -> None:
+            try:
+                self.txn_log.write(batch)
+            except StorageError as error:
+                failure.append(error)
+
+        def written() -> None:
+            if failure:
+                self._fail(failure[0])
+                return
+            if self.txn_log.last_sync_ms > self.config.storage.fsync_warning_threshold_ms:
+                self.stats.fsync_warnings += 1
+                log.warning("syncing the log took %.0f ms", self.txn_log.last_sync_ms)
+            synced()
+
+        worker.submit(write, written)
+
+    # Sessions
+
+    def touch(self, session: Session) -> None:
+        """The session's client was heard of."""
+        self.tracker.touch(session, self.clock.monotonic_ms())
+
+    def _session_opened(self, connection: Connection | None, session_id: int) -> None:
+        if connection is not None:
+            self.handshakes.opened(connection, session_id)
+
+    def _session_ended(self, connection: Connection | None, session_id: int, xid: int) -> None:
+        session = self.tracker.remove(session_id)
+        if connection is not None and not connection.closed:
+            connection.reply_error(xid, ErrorCode.OK)
+            connection.answered(0, 1)
+            connection.close()
+        if session is not None and session.connection is not None and session.connection is not connection:
+            session.connection.close()
+
+    # Connections
+
+    def connection_made(self, connection: Connection) -> None:
+        limits = self.config.limits
+        address = connection.peer[0]
+        held = self._connections_by_address.get(address, 0)
+        self._connections_by_address[address] = held + 1
+        self.connections[connection] = None
+        connection.identities.append(("ip", address))
+        too_many = (0 < limits.max_client_connections <= held) or (0 < limits.max_connections < len(self.connections))
+        if too_many:
+            log.warning("too many connections from %s (%d): one more is refused", address, held)
+            self.stats.count("connection_rejected")
+            connection.reset()
+        elif self.config.client_tcp_keepalive and connection.transport is not None:
+            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def connection_lost(self, connection: Connection) -> None:
+        self.connections.pop(connection, None)
+        address = connection.peer[0]
+        left = self._connections_by_address.get(address, 0) - 1
+        if left > 0:
+            self._connections_by_address[address] = left
+        else:
+            self._connections_by_address.pop(address, None)
+        self.watches.forget(connection)
+        session = connection.session
+        if session is not None and session.connection is connection:
+            session.connection = None
+
+    def connection_deadline_ms(self, connection: Connection) -> int:
+        """When a silent connection will be closed, on the monotonic clock."""
+        if connection.session is not None:
+            return connection.session.bucket_ms
+        age_ms = self.clock.wall_ms() - connection.established_ms
+        return self.clock.monotonic_ms() + self.config.limits.sessionless_connection_timeout_ms - age_ms
+
+    def is_overloaded(self) -> bool:
+        """More requests are in process than ``globalOutstandingLimit`` (or the request throttle) allows."""
+        return self.pipeline.outstanding > self._limit
+
+    def admits(self, connection: Connection, xid: int) -> bool:
+        """Whether enforced authentication lets this connection's requests through; if not it is told and closed."""
+        if connection.authenticated & self.config.auth.enforce_auth_schemes:
+            return True
+        connection.reply_at_once(xid, 0, ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH)
+        connection.close_after_flush = True
+        return False
+
+    # Facts for the admin words
+
+    def directory_sizes(self) -> tuple[int, int]:
+        """Bytes of snapshots and of logs."""
+        return data_and_log_sizes(self.snapshot_directory, self.log_directory)
+
+    def summaries(self) -> Iterator[tuple[str, object]]:
+        """Figures beyond the counters, for ``mntr``."""
+        yield "fsync_threshold_exceed_count", self.stats.fsync_warnings
+        yield "last_fsynctime", round(self.txn_log.last_sync_ms, 3)
+
+
+def is_whole(snapshot: SnapshotFile) -> bool:
+    """Whether a snapshot can be read to its end and its checksums hold."""
+    try:
+        reader = SnapshotReader(read_snapshot_bytes(snapshot), snapshot.path)
+        for _ in reader.nodes():
+            pass
+        reader.check()
+    except (SnapshotError, StorageError):
+        return False
+    return True

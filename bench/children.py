@@ -18,22 +18,22 @@ _SETTINGS = {"snapCount": "2000000000"}
 
 
 def measure(bench: Bench) -> list[Section]:
-    table = Table(("server", "empty, creates/s", "a million children, creates/s", "share", "at least", "verdict"))
+    full_title = f"with {bench.znodes:,} children"
+    table = Table(("server", "empty, creates/s", f"{full_title}, creates/s", "share", "at least", "verdict"))
     for side in bench.sides:
         with bench.server(side, _SETTINGS) as server:
             empty, full = _rates(bench, side, server)
-            server.check()
         share = report.ratio(median(full), median(empty))
         verdict = report.at_least(share, _SHARE_LEAST)
         table.rows.append(
             (side.name, report.spread(empty), report.spread(full), f"{share:.2f}", f"{_SHARE_LEAST:g}", verdict)
         )
     how = (
-        f"{_CREATES:,} creates of {VALUE_BYTES} bytes, 30 connections x 8, in a new directory and in one with "
-        f"{bench.znodes:,} children, in turn on one server; median (smallest to largest) of {bench.rounds} rounds. "
+        f"{_CREATES:,} creates of {VALUE_BYTES} bytes, 30 connections x 8, in a new directory and in one "
+        f"{full_title}, in turn on one server; median (smallest to largest) of {bench.rounds} rounds. "
         f"No snapshots meanwhile. Apache's heap: {bench.heap_mib} MiB at most."
     )
-    return [Section("A directory with a million children", how, [table])]
+    return [Section("Creates in a large directory", how, [table])]
 
 
 def _rates(bench: Bench, side: Side, server: Server) -> tuple[list[float], list[float]]:

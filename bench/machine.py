@@ -52,6 +52,7 @@ def description(base: Path, sides: tuple[Side, Side]) -> str:
         f"servers: {sides[0].describe()}; {sides[1].describe()}",
         f"machine: {os.cpu_count()} cores ({_cpu_model()}), {_memory_gib():.0f} GiB memory",
         f"disk: {file_system(base)}, 4 KiB appended and synced in {sync_us(base):.0f} us (median)",
+        f"load average before: {os.getloadavg()[0]:.1f}",
         f"system: {platform.system()} {platform.release()}, Python {platform.python_version()}, {_java_version()}",
     ]
     return "\n".join(f"- {fact}" for fact in facts) + "\n"

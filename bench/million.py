@@ -55,7 +55,6 @@ class Million:
             with Server(side, directory, self.heap_mib()) as server:
                 self.filled_per_s[index] = self._fill(side, server)
                 self.resident_mib[index] = resident_mib(server.pid), peak_resident_mib(server.pid)
-                server.check()
             self._images[index] = server.data_directory
         return self._images[index]
 

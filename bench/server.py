@@ -78,7 +78,11 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        try:
+            if error is None or isinstance(error, BenchError):
+                self.check()  # that the server has ended says more than that its clients failed
+        finally:
+            self.stop()
 
     def check(self) -> None:
         """BenchError, with the end of its log, when the server has ended."""

@@ -37,7 +37,7 @@ class Corral(Side):
 
     name = "Corral"
 
-    def command(self, config: Path, heap_mib: int) -> list[str]:  # noqa: ARG002
+    def command(self, config: Path, heap_mib: int) -> list[str]:
         return [sys.executable, "-m", "corral", "server", str(config)]
 
     def prepare(self, directory: Path) -> None:

@@ -28,7 +28,6 @@ def measure(bench: Bench, million: Million) -> list[Section]:
                 before = len(snapshots_in(server.data_directory))
                 figures = run("zkload", server.address, *_LOAD, "-k", "-t", measure_s, "-P", server.pid)[-1]
                 figures["snapshots"] = len(snapshots_in(server.data_directory)) - before
-                server.check()
             results[snap_count, index].append(figures)
             say(
                 f"round {round_number}, {side.name}, snapCount {snap_count}: {figures['snapshots']:.0f} snapshots, "

@@ -15,13 +15,17 @@ import click
 
 from corral.server.config import ConfigError, Entry, Layer, Reading, ServerConfig, read
 
-__all__ = ["Request", "configuration_options", "listening_place", "read_configuration"]
+__all__ = ["Request", "configuration_options", "listening_place", "reachable", "read_configuration"]
 
 POSITIONS: Final = ("clientPort", "dataDir", "tickTime", "maxClientCnxns")
 """What the arguments mean when there is no file, in the order of Apache's server."""
 
 NO_AUTOCREATE: Final = "ZOO_DATADIR_AUTOCREATE_DISABLE"
 """The variable that forbids, as for zkServer.sh, to make a data directory that is missing."""
+
+
+LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""What stands for every address, and an address of this machine that is among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,11 @@ def read_configuration(request: Request, environment: Mapping[str, str] = os.env
         raise click.ClickException(str(error)) from error
 
 
+def reachable(host: str | None) -> str:
+    """The address at which a client on this machine reaches a server that listens on ``host``."""
+    return LOOPBACKS.get(host or "0.0.0.0", host or "")
+
+
 def listening_place(config: ServerConfig) -> tuple[str, int]:
     """Host and port at which a client on this machine reaches the server."""
-    return config.client_port_address or "127.0.0.1", config.client_port
+    return reachable(config.client_port_address), config.client_port

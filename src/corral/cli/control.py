@@ -62,6 +62,23 @@ class Background:
     def stop(self) -> int:
         """Ask it to end and wait until it has. Returns the exit status of the command."""
         click.echo("Stopping corral ... ", nl=False)
+        try:
+            return self._stop()
+        except OSError as error:
+            return failed(str(error), "NOT STOPPED")
+
+    def status(self) -> int:
+        """Ask it for its mode. Returns the exit status of the command."""
+        host, port = listening_place(self.config)
+        click.echo(f"Client port found: {port}. Client address: {host}.")
+        mode = self._mode()
+        if mode is None:
+            click.echo(f"No answer from {host}:{port}. The server is probably not running.")
+            return 1
+        click.echo(mode)
+        return 0
+
+    def _stop(self) -> int:
         if not self.pid_file.is_held():
             foreign = self.pid_file.apache_server()
             if foreign is not None:
@@ -85,17 +102,6 @@ class Background:
         click.echo("STOPPED")
         return 0
 
-    def status(self) -> int:
-        """Ask it for its mode. Returns the exit status of the command."""
-        host, port = listening_place(self.config)
-        click.echo(f"Client port found: {port}. Client address: {host}.")
-        mode = self._mode()
-        if mode is None:
-            click.echo(f"No answer from {host}:{port}. The server is probably not running.")
-            return 1
-        click.echo(mode)
-        return 0
-
     def _make_directories(self) -> None:
         if self.config.storage.datadir_autocreate:
             self.config.data_dir.mkdir(parents=True, exist_ok=True)
@@ -114,6 +120,7 @@ class Background:
                 click.echo(f"already running as process {foreign}, a server of Apache's.")
                 return 1
             if self._somebody_listens():
+                self.pid_file.path.unlink(missing_ok=True)
                 host, port = listening_place(self.config)
                 return failed(f"port {port} of {host} is in use by another process")
             process = self._spawn(descriptor)

@@ -59,7 +59,9 @@ class PidFile:
             return descriptor is None
 
     def remove(self) -> None:
-        """Remove the file, unless a server holds it by now."""
+        """Remove the file, unless there is none or a server holds it by now."""
+        if not self.path.exists():
+            return
         with self.lock() as descriptor:
             if descriptor is not None:
                 self.path.unlink(missing_ok=True)
@@ -68,7 +70,7 @@ class PidFile:
         """The number in the file; None if there is no such file or no number in it."""
         try:
             return int(self.path.read_text("ascii"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
     def apache_server(self) -> int | None:

@@ -8,13 +8,12 @@ from typing import Final
 import click
 
 from corral import __version__
-from corral.cli.configuration import Request, configuration_options, read_configuration
+from corral.cli.configuration import Request, configuration_options, reachable, read_configuration
 from corral.server.config import ServerConfig
 
 __all__ = ["OneLineFormatter", "server"]
 
 LEVELS: Final = ("debug", "info", "warning", "error")
-ANY_ADDRESSES: Final = frozenset({"", "0.0.0.0", "::"})
 
 
 class OneLineFormatter(logging.Formatter):
@@ -36,8 +35,8 @@ def log_to_stderr(level: str) -> None:
 
 def announce(host: str, port: int) -> None:
     """Say where the server listens and how to talk to it, in one line."""
-    reachable = "127.0.0.1" if host in ANY_ADDRESSES else host
-    place = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+    name = reachable(host)
+    place = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     listing = f"from kazoo.client import KazooClient as C; c = C('{place}'); c.start(); print(c.get_children('/'))"
     click.echo(
         f"Corral {__version__} is ready for ZooKeeper clients on {place}."

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import javaproperties
-
 from corral.server.config.errors import ConfigError
 
 __all__ = ["FLAG_VARIABLES", "PREFIX", "Entry", "Layer", "entries_of_file", "entries_of_flags", "wrong_value"]
@@ -61,6 +59,10 @@ def entries_of_file(path: Path) -> Iterator[Entry]:
     Raises:
         ConfigError: the file cannot be read, or has a malformed escape.
     """
+    # Imported here because it takes an XML parser and an HTTP client with it, a good part of the time to start;
+    # a server without a file need not wait for them.
+    import javaproperties
+
     try:
         content = path.read_bytes().decode("iso-8859-1")
     except OSError as error:

@@ -2,19 +2,26 @@
 
 from corral.storage.txnlog.directory import LogReplay, Truncation, plan_truncation, read_from, truncate
 from corral.storage.txnlog.ending import Ending, EndKind
+from corral.storage.txnlog.entry import Transaction, decode_entry
 from corral.storage.txnlog.reader import LogReader
+from corral.storage.txnlog.scan import Damage, GoodRecord, scan_log
 from corral.storage.txnlog.writer import DEFAULT_PREALLOCATION_BYTES, Batch, TxnLogWriter
 
 __all__ = [
     "DEFAULT_PREALLOCATION_BYTES",
     "Batch",
+    "Damage",
     "EndKind",
     "Ending",
+    "GoodRecord",
     "LogReader",
     "LogReplay",
+    "Transaction",
     "Truncation",
     "TxnLogWriter",
+    "decode_entry",
     "plan_truncation",
     "read_from",
+    "scan_log",
     "truncate",
 ]

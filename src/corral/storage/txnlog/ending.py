@@ -186,7 +186,7 @@ def _judge_header(tail: bytes) -> Ending:
         return Ending(EndKind.TORN, 0, "the file's first block was never written", len(tail))
     magic = int.from_bytes(tail[:4].ljust(4, b"\0"), "big")
     reason = f"not a transaction log: it begins with {magic:#010x}, a log begins with {MAGIC:#010x}"
-    return Ending(EndKind.CORRUPT, 0, reason, len(tail))
+    return Ending(EndKind.CORRUPT, 0, reason, len(tail), find_record(tail, 0, len(HEADER), -1))
 
 
 def _is_record(tail: bytes, position: int, last_zxid: int) -> bool:

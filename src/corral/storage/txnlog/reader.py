@@ -21,8 +21,11 @@ class LogReader:
     Nothing is raised for damage: it is the reader of a whole directory who can tell what the damage of one file means.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0, last_zxid: int = -1) -> None:
+        """``start`` is 0 or where a record begins; the good record before it has ``last_zxid``."""
         self.path = path
+        self._start = start
+        self._last_zxid = last_zxid
         self.count = 0
         """Good records; set once reading has ended, as are the fields below but ``offset``."""
         self.first_zxid: int | None = None
@@ -45,11 +48,11 @@ class LogReader:
 
     def _read(self, descriptor: int) -> Iterator[tuple[int, bytes]]:
         file_size = os.fstat(descriptor).st_size
-        buffer = self._load(descriptor, 0, min(_CHUNK_BYTES, file_size))
-        base = position = 0
-        zxid = -1
-        if len(buffer) >= len(HEADER) and int.from_bytes(buffer[:4], "big") == MAGIC:
-            position = len(HEADER)
+        base, position = self._start, 0
+        buffer = self._load(descriptor, base, min(_CHUNK_BYTES, file_size - base))
+        zxid = self._last_zxid
+        if base or (len(buffer) >= len(HEADER) and int.from_bytes(buffer[:4], "big") == MAGIC):
+            position = 0 if base else len(HEADER)
             unpack, frame_size, mark = FRAME_AND_ZXID.unpack_from, FRAME.size, MARK[0]
             count, limit = 0, len(buffer)
             while True:

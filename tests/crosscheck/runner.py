@@ -47,6 +47,9 @@ RECOVERED: Final = "recovered"
 
 OPEN_ACL: Final = AclEntry(31, b"world", b"anyone")
 
+QUOTA_PREFIXES: Final = (b"/q", b"/zookeeper/quota")
+"""What is created there is never handed out as a created path: only quota requests may touch it."""
+
 REPLY_LIMIT_S: Final = 8.0
 """A reply that takes longer is written down as missing."""
 
@@ -134,7 +137,7 @@ class RunMemory:
         """Keep what a reply says about versions and created paths."""
         for result in [body, *body.get("results", ())]:
             made = result.get("path")
-            if made is not None and pending.op != OpCode.SYNC:
+            if made is not None and pending.op != OpCode.SYNC and not made.startswith(QUOTA_PREFIXES):
                 self._created.append(made)
             stat = result.get("stat")
             path = made if made is not None else pending.path
@@ -162,8 +165,12 @@ class Runner:
             for number, step in steps:
                 self._normaliser.begin_step()
                 self._frames = defaultdict(list)
-                self._carry_out(step)
-                self._settle()
+                try:
+                    self._carry_out(step)
+                    self._settle()
+                except RunFailedError as error:
+                    error.add_note(f"in step {number}: {step}")
+                    raise
                 if ends_a_session(step):
                     self._frames = {name: _simultaneous_sorted(frames) for name, frames in self._frames.items()}
                 self._normaliser.end_step(self._memory.zxid)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.crosscheck.prepared import prepare
-from tests.crosscheck.runner import SUPER_DIGEST
+from tests.crosscheck.runner import SUPER_DIGEST, RunFailedError
 from tests.interop.peers import SERVERS
 
 Address = tuple[str, int]
@@ -18,6 +18,8 @@ Place = Callable[[], AbstractContextManager[Address]]
 
 PREPARED_PROFILE: Final = "edge"
 """Servers that start on the data directory of `prepared`."""
+
+LOG_SHOWN_CHARACTERS: Final = 6000
 
 NEVER_MS: Final = 86_400_000
 
@@ -53,7 +55,11 @@ def launched(kind: str, profile: str) -> Place:
             if profile == PREPARED_PROFILE:
                 prepare(data_dir)
             with SERVERS[kind](data_dir, config, properties=COMMON_PROPERTIES) as server:
-                yield "127.0.0.1", server.port
+                try:
+                    yield "127.0.0.1", server.port
+                except RunFailedError as error:
+                    error.add_note(f"the end of the {kind} server's log:\n{server.log[-LOG_SHOWN_CHARACTERS:]}")
+                    raise
 
     return place
 

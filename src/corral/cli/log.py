@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from corral.cli.logtext import transaction_line, transaction_object
-from corral.cli.options import complain, existing_files, parse_zxid, print_json, report_storage_errors
+from corral.cli.options import complain, existing_files, parse_zxid, print_json, report_storage_errors, write_line
 from corral.jute.primitives import JuteError
 from corral.storage.errors import StorageError
 from corral.storage.files import VERSION_DIRECTORY, list_logs, list_lookalikes
@@ -89,7 +89,7 @@ def repair(file: Path, output: Path, damaged: str, verbose: bool) -> None:
     with report_storage_errors():
         copy = _Copy(file, damaged, verbose)
         _write_log(output, copy.entries())
-    click.echo(
+    write_line(
         f"{output}: {copy.kept} transactions kept, {copy.recomputed} of them with a new checksum;"
         f" {copy.left_out} damaged places left out"
     )
@@ -122,16 +122,16 @@ def chop(file: Path, zxid: int, output: Path | None) -> None:
         if not beyond:
             raise StorageError(f"nothing to cut off: the log ends at zxid {zxid:#x}", file)
         _write_log(target, iter(entries))
-    click.echo(f"{target}: {len(entries)} transactions, the last one {zxid:#x}")
+    write_line(f"{target}: {len(entries)} transactions, the last one {zxid:#x}")
 
 
 def _dump_text(path: Path) -> bool:
     version, database_id = _read_header(path)
-    click.echo(f"ZooKeeper Transactional Log File with dbid {database_id} txnlog format version {version}")
+    write_line(f"ZooKeeper Transactional Log File with dbid {database_id} txnlog format version {version}")
     count, damaged = 0, False
     for item in scan_log(path):
         if isinstance(item, GoodRecord):
-            click.echo(transaction_line(_decode(path, item.offset, item.entry)))
+            write_line(transaction_line(_decode(path, item.offset, item.entry)))
             count += 1
             continue
         damaged = True
@@ -139,10 +139,10 @@ def _dump_text(path: Path) -> bool:
         if item.entry is not None:
             count += 1
             try:
-                click.echo(f"CRC ERROR - {transaction_line(decode_entry(item.entry))}")
+                write_line(f"CRC ERROR - {transaction_line(decode_entry(item.entry))}")
             except JuteError as error:
-                click.echo(f"CRC ERROR - not decodable: {error}")
-    click.echo(f"EOF reached after {count} txns.")
+                write_line(f"CRC ERROR - not decodable: {error}")
+    write_line(f"EOF reached after {count} txns.")
     return damaged
 
 
@@ -200,7 +200,7 @@ def _verify_file(path: Path, as_json: bool) -> bool:
         )
         return sound
     span = "" if first_zxid is None or last_zxid is None else f", zxid {first_zxid:#x} to {last_zxid:#x}"
-    click.echo(f"{path}: {count} transactions{span}")
+    write_line(f"{path}: {count} transactions{span}")
     for damage in damages:
         kind = "torn by a crash" if damage.ending.kind is EndKind.TORN else "damaged"
         complain(f"{path} at offset {damage.offset}: {kind}: {damage.ending.reason}")
@@ -245,13 +245,13 @@ class _Copy:
         for item in scan_log(self._path):
             if isinstance(item, GoodRecord):
                 if self._verbose:
-                    click.echo(transaction_line(_decode(self._path, item.offset, item.entry)))
+                    write_line(transaction_line(_decode(self._path, item.offset, item.entry)))
                 self.kept += 1
                 yield item.entry
                 continue
             line = self._line(item)
             if line is not None and self._damaged == "recompute" and item.entry is not None:
-                click.echo(f"CRC FIXED - {line}")
+                write_line(f"CRC FIXED - {line}")
                 self.kept += 1
                 self.recomputed += 1
                 yield item.entry
@@ -259,7 +259,7 @@ class _Copy:
             self.left_out += 1
             complain(f"{self._path} at offset {item.offset}: left out: {item.ending.reason}")
             if line is not None:
-                click.echo(f"CRC ERROR - {line}")
+                write_line(f"CRC ERROR - {line}")
             if self._damaged == "stop":
                 return
 

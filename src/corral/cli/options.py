@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 
 from corral.storage.errors import DiskError, StorageError
 
-__all__ = ["complain", "existing_files", "parse_zxid", "print_json", "report_storage_errors"]
+__all__ = ["complain", "existing_files", "parse_zxid", "print_json", "report_storage_errors", "write_line"]
 
 existing_files: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -30,9 +31,14 @@ def complain(message: str) -> None:
     click.echo(message, err=True)
 
 
+def write_line(text: str) -> None:
+    """One line on standard output, buffered: ``click.echo`` flushes each, which takes most of the time of a dump."""
+    sys.stdout.write(f"{text}\n")
+
+
 def print_json(value: dict[str, Any]) -> None:
     """One JSON object on a line of its own."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+    write_line(json.dumps(value, ensure_ascii=False))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from corral import __version__
 from corral.cli.configuration import Request, read_configuration
-from corral.cli.main import corral
+from corral.cli.main import COMMANDS, corral
 from corral.cli.server import OneLineFormatter
 from corral.server import daemon
 from corral.server.config import ServerConfig
@@ -154,6 +154,13 @@ def test_traceback_stays_on_its_line() -> None:
     record = logging.LogRecord("name", logging.ERROR, "file", 1, "message", (), (ValueError, error, None))
     text = OneLineFormatter().format(record)
     assert text.endswith(" ERROR name: message\\nValueError: first\\r\\nsecond")
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_subcommand_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(corral, [name, "--help"])
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: corral {name} ")
 
 
 class TestConfigurationFile:

@@ -265,6 +265,14 @@ class TestServerNumber:
         with pytest.raises(ConfigError, match="/myid: 'seven' is refused; accepted is the number of this server"):
             configured(dataDir=str(tmp_path))
 
+    def test_is_none_below_what_is_no_directory(self) -> None:
+        assert configured(dataDir="/dev/null").server_id is None
+
+    def test_that_cannot_be_read_names_the_file(self) -> None:
+        directory = "d" * 300
+        with pytest.raises(ConfigError, match=f"cannot read {directory}/myid"):
+            configured(dataDir=directory)
+
 
 class TestNotices:
     def test_unknown_key(self, tmp_path: Path) -> None:

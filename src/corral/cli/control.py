@@ -212,7 +212,10 @@ def start(request: Request) -> None:
 @click.command()
 @configuration_options
 def stop(request: Request) -> None:
-    """Stop the server that `corral start` started with the same arguments."""
+    """Stop the server in the background.
+
+    The arguments are those that it was started with: they tell where its data directory and pid file are.
+    """
     sys.exit(Background.of(request).stop())
 
 

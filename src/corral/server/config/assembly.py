@@ -297,10 +297,10 @@ def build(values: Mapping[str | None, Mapping[str, Any]]) -> ServerConfig:
 def read_server_id(data_dir: Path) -> int | None:
     """The number in the file ``myid``; None if there is none. Raises ConfigError if it is not a number."""
     path = data_dir / "myid"
-    if not path.is_file():
-        return None
     try:
         first_line = path.read_text("utf-8").partition("\n")[0]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     try:

@@ -69,7 +69,7 @@ class Authentication:
             proved = self._prove(connection, scheme, packet.auth or b"")
         except (AuthenticationError, JuteError) as error:
             log.warning("%r failed to authenticate: %s", connection, error)
-            self.stats.count("auth_failed_count")
+            self.stats.auth_failed += 1
             connection.reply_at_once(xid, 0, ErrorCode.AUTH_FAILED)
             connection.close_after_flush = True
             return
@@ -102,6 +102,11 @@ class Authentication:
     def _prove_ensemble(self, connection: Connection, auth: bytes) -> list[Identity]:
         names = self.config.ensemble_auth_names
         wanted = decode_text(auth)
-        if wanted and names and wanted not in names:
+        if not wanted or not names:
+            self.stats.count("ensemble_auth_skip")
+            return []
+        if wanted not in names:
+            self.stats.count("ensemble_auth_fail")
             raise AuthenticationError(f"the client expects ensemble {wanted!r}, this is {', '.join(sorted(names))}")
+        self.stats.count("ensemble_auth_success")
         return []

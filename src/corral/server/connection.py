@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final, cast
 from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.ops import SYNC_CONNECTED, EventType, OpCode, Permission, Xid
 from corral.jute.primitives import JuteError
+from corral.server.metrics import Summary
 from corral.server.reads import READS
-from corral.server.stats import Latency
 
 if TYPE_CHECKING:
     from corral.jute.records import Acl
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
         self.last_zxid = -1
         self.last_response_ms = 0
         self.last_latency_ms = 0
-        self.latency = Latency()
+        self.latency = Summary()
         self._chunks: list[bytes] = []
         self._chunks_size = 0
         self._needed = 4
@@ -262,6 +262,7 @@ class Connection(asyncio.Protocol):
             return
         if out:
             data = b"".join(out) if len(out) > 1 else out[0]
+            self.server.stats.sent(len(data), out)
             out.clear()
             transport.write(data)
             if self._write_paused and transport.get_write_buffer_size() > UNREAD_REPLIES_MAX_BYTES:
@@ -295,6 +296,7 @@ class Connection(asyncio.Protocol):
         end = len(data)
         out = self.out
         waiting = self.waiting
+        waiting_before = len(waiting)
         find = self.nodes.get
         read_head = _HEAD.unpack_from
         pack_reply = _REPLY_HEADER.pack
@@ -334,14 +336,13 @@ class Connection(asyncio.Protocol):
             budget -= 64
             if budget < 0 or (waiting and server.is_overloaded()):
                 break
-        server.stats.packets_received += served
-        self.received += served
         if served:
-            self._note(xid, op, zxid, served)
+            self._note(xid, op, zxid, served, waiting_before)
         if position < end and not self.closed and not self.close_after_flush:
             position = self._serve_short(data, position, end)
             if position < end and not self.closed:
                 self._hold(data, position, end)
+        server.stats.bytes_received += position
         self.flush()
         server.pipeline.flush()
 
@@ -351,10 +352,9 @@ class Connection(asyncio.Protocol):
             length, xid, op = struct.unpack_from(">iii", data, position)
             if not 8 <= length < 12 or position + 4 + length > end:
                 break
+            waiting_before = len(self.waiting)
             self._request(xid, op, data[position + 12 : position + 4 + length])
-            self.server.stats.packets_received += 1
-            self.received += 1
-            self._note(xid, op, self.tree.last_zxid, 1)
+            self._note(xid, op, self.tree.last_zxid, 1, waiting_before)
             position += 4 + length
             if self.closed or self.close_after_flush:
                 break
@@ -393,12 +393,18 @@ class Connection(asyncio.Protocol):
         self.flush()
         self._continue_soon()
 
-    def _note(self, xid: int, op: int, zxid: int, served: int) -> None:
+    def _note(self, xid: int, op: int, zxid: int, served: int, waiting_before: int) -> None:
+        """Count the requests of a wake-up. Those that do not wait now have been answered."""
+        stats = self.server.stats
+        stats.packets_received += served
+        self.received += served
         self.last_cxid = xid
         self.last_op = OP_NAMES.get(op, "NA")
         self.last_zxid = zxid
-        if not self.waiting:
-            self.answered(0, served)
+        at_once = served - len(self.waiting) + waiting_before
+        if at_once > 0:
+            stats.read_latency.add(0, at_once)
+            self.answered(0, at_once)
 
     def answered(self, latency_ms: int, count: int) -> None:
         """Count replies, which took ``latency_ms``."""
@@ -412,10 +418,11 @@ class Connection(asyncio.Protocol):
 
     def write_answered(self, arrived_ms: int) -> None:
         """The write at the head of ``waiting`` has its reply: serve what waited behind it."""
-        self.answered(max(0, self.server.clock.wall_ms() - arrived_ms), 1)
+        latency_ms = max(0, self.server.clock.wall_ms() - arrived_ms)
         waiting = self.waiting
         if waiting:
             waiting.popleft()
+        reads = 0
         while waiting:
             head = waiting[0]
             if head is None:
@@ -426,7 +433,11 @@ class Connection(asyncio.Protocol):
                 self.reply_error(xid, ErrorCode.MARSHALLING_ERROR)
             else:
                 self._read(xid, op, body)
-            self.answered(0, 1)
+            reads += 1
+        if reads:
+            # They came after the write: its time is the most that they waited.
+            self.server.stats.read_latency.add(latency_ms, reads)
+        self.answered(latency_ms, 1 + reads)
 
     def _request(self, xid: int, op: int, body: bytes) -> None:
         """Serve one request that the loop did not."""
@@ -492,6 +503,8 @@ class Connection(asyncio.Protocol):
         self.out.append(
             _EVENT_HEAD.pack(28 + len(path), Xid.NOTIFICATION, zxid, 0, event, SYNC_CONNECTED, len(path)) + path
         )
+        self.sent += 1
+        self.server.stats.event_sent(28 + len(path))
         self.server.pipeline.dirty[self] = None
 
 

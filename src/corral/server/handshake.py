@@ -71,6 +71,7 @@ class Handshakes:
     def _connect(self, connection: Connection, request: ConnectRequest) -> None:
         server = self.server
         server.stats.count("connection_request_count")
+        server.stats.note("connection_token_deficit", server.throttle.deficit)
         if request.last_zxid_seen > server.tree.last_zxid:
             log.warning(
                 "%r has seen zxid %#x, this server only %#x: connection closed, it must try another server",

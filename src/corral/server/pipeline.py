@@ -75,7 +75,6 @@ class WritePipeline:
         self.zxid = tree.last_zxid
         self.outstanding = 0
         self.dirty: dict[Connection, None] = {}
-        self.committed_count = 0
         self._sync = sync
         self._soon = soon
         self._logged = logged
@@ -95,6 +94,10 @@ class WritePipeline:
     def under_way_count(self) -> int:
         """Transactions of the batch that goes to the log now."""
         return len(self._under_way)
+
+    def under_way_since(self) -> list[int]:
+        """When each transaction of that batch was submitted, on the wall clock."""
+        return [proposed.time_ms for proposed in self._under_way]
 
     def stop(self) -> None:
         """Nothing more is prepared, applied or answered."""
@@ -180,7 +183,10 @@ class WritePipeline:
                 else:
                     self._session_ended(connection, session_id, xid)
                 continue
-            if connection is None or connection.closed:
+            if connection is None:
+                continue
+            if connection.closed:
+                connection.server.stats.count("stale_replies")
                 continue
             out = connection.out
             out.append(pack(16 + len(reply), xid, zxid, error))
@@ -189,7 +195,6 @@ class WritePipeline:
             dirty[connection] = None
             connection.write_answered(time_ms)
         self.outstanding -= len(batch)
-        self.committed_count += len(batch)
         preparer.applied()
         self._under_way = []
         if self._gathered:

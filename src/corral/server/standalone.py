@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import socket
+import time
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.errors import ErrorCode
@@ -51,7 +52,7 @@ from corral.tree.prepare import Preparer
 from corral.tree.watches import WatchTables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from corral.server.config import ServerConfig
     from corral.server.sessions import Session
@@ -87,7 +88,7 @@ class Server:
         self.authentication = Authentication(config.auth, self.stats)
         self.access = AccessControl(self.authentication.acl_schemes(), skip=config.auth.skip_acl)
         self.throttle = ConnectThrottle(config.connection_throttle, self.clock, self.chance)
-        self.watches = WatchTables()
+        self.watches = WatchTables(self.stats.watchers_told)
         self.words = FourLetterWords(self)
         self.handshakes = Handshakes(self)
         self.connections: dict[Connection, None] = {}
@@ -188,7 +189,7 @@ class Server:
             remove_if_present(marker, self.filesystem)
         except OSError as error:
             raise DiskError("remove the marker", error, marker) from error
-        self.stats.counters["digest_mismatches_count"] += recovered.digest_mismatches
+        self.stats.recovered(recovered)
         return recovered
 
     def _make_directories(self) -> None:
@@ -220,7 +221,9 @@ class Server:
             last_zxid_section=storage.serialize_last_processed_zxid_enabled,
         )
         if recovered.snapshot is None or recovered.snapshot.zxid != tree.last_zxid:
+            started = time.perf_counter()
             write_snapshot(self.snapshot_directory, encoder, storage.snapshot_compression or "", self.filesystem)
+            self.stats.note("snapshottime", (time.perf_counter() - started) * 1000)
         self.preparer = Preparer(
             tree,
             self.access,
@@ -394,6 +397,8 @@ class Server:
         assert worker is not None
         failure: list[StorageError] = []
 
+        started = time.perf_counter()
+
         def write() -> None:
             try:
                 self.txn_log.write(batch)
@@ -404,9 +409,15 @@ class Server:
             if failure:
                 self._fail(failure[0])
                 return
-            if self.txn_log.last_sync_ms > self.config.storage.fsync_warning_threshold_ms:
-                self.stats.fsync_warnings += 1
-                log.warning("syncing the log took %.0f ms", self.txn_log.last_sync_ms)
+            sync_ms = self.txn_log.last_sync_ms
+            if sync_ms > self.config.storage.fsync_warning_threshold_ms:
+                log.warning("syncing the log took %.0f ms", sync_ms)
+            self.stats.batch_durable(
+                self.pipeline.under_way_since(),
+                self.clock.wall_ms(),
+                sync_ms,
+                (time.perf_counter() - started) * 1000,
+            )
             synced()
 
         worker.submit(write, written)
@@ -484,11 +495,6 @@ class Server:
     def directory_sizes(self) -> tuple[int, int]:
         """Bytes of snapshots and of logs."""
         return data_and_log_sizes(self.snapshot_directory, self.log_directory)
-
-    def summaries(self) -> Iterator[tuple[str, object]]:
-        """Figures beyond the counters, for ``mntr``."""
-        yield "fsync_threshold_exceed_count", self.stats.fsync_warnings
-        yield "last_fsynctime", round(self.txn_log.last_sync_ms, 3)
 
 
 def is_whole(snapshot: SnapshotFile) -> bool:

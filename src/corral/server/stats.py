@@ -1,36 +1,50 @@
-"""What the server counts about itself (source: ServerStats, BufferStats)."""
+"""What the server counts about itself (source: ServerStats, BufferStats).
+
+Counting is done per wake-up of a connection or per batch of writes, not per request: what is read with each request
+costs as much as the request.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
-class Latency:
-    """Milliseconds between a request's arrival and its reply."""
+from corral.jute.ops import EventType
+from corral.server.metrics import (
+    COUNTERS,
+    DISTRIBUTIONS,
+    STILL_COUNTERS,
+    STILL_DISTRIBUTIONS,
+    STILL_SUMMARIES,
+    SUMMARIES,
+    Distribution,
+    Summary,
+)
 
-    __slots__ = ("count", "maximum", "minimum", "total")
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
-    def __init__(self) -> None:
-        self.reset()
+    from corral.storage.recovery import Recovered
 
-    def reset(self) -> None:
-        self.count = self.total = self.maximum = 0
-        self.minimum: int | None = None
+_WATCHERS_TOLD: Final = {
+    EventType.NODE_CREATED: "node_created_watch_count",
+    EventType.NODE_DELETED: "node_deleted_watch_count",
+    EventType.NODE_DATA_CHANGED: "node_changed_watch_count",
+    EventType.NODE_CHILDREN_CHANGED: "node_children_watch_count",
+}
 
-    def add(self, latency_ms: int, count: int = 1) -> None:
-        """Note ``count`` requests that took the same time."""
-        self.count += count
-        self.total += latency_ms * count
-        if latency_ms > self.maximum:
-            self.maximum = latency_ms
-        if self.minimum is None or latency_ms < self.minimum:
-            self.minimum = latency_ms
 
-    @property
-    def average(self) -> float:
-        return self.total / self.count if self.count else 0.0
+_LENGTH_BYTES: Final = 4
+_REPLY_HEADER_BYTES: Final = 16
+_NOTIFICATION: Final = b"\xff\xff\xff\xff"
+"""The xid of watch events."""
 
 
 class ReplySizes:
-    """Bytes of the last, smallest and largest reply; -1 before the first."""
+    """Bytes of the last, smallest and largest reply; -1 before the first.
+
+    Of the replies that leave together, the last one is looked at.
+    """
 
     __slots__ = ("largest", "last", "smallest")
 
@@ -53,46 +67,101 @@ class ServerStats:
 
     def __init__(self, started_ms: int) -> None:
         self.started_ms = started_ms
-        self.latency = Latency()
+        self.latency = Summary()
+        """Milliseconds between the arrival of a request and its reply, of all requests."""
         self.reply_sizes = ReplySizes()
-        self.fsync_warnings = 0
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self.summaries: dict[str, Summary] = {name: Summary() for name in sorted(SUMMARIES)}
+        self.summaries |= {name: Distribution() for name in sorted(DISTRIBUTIONS)}
+        self.read_latency = self.summaries["readlatency"]
+        self.auth_failed = 0
         self.packets_received = 0
         self.packets_sent = 0
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        """Bytes of replies and of watch events."""
+        self.watch_bytes = 0
+        """Bytes of watch events, without the length in front of each."""
+        self.watch_events = 0
 
     def reset(self) -> None:
+        """As the ``srst`` word asks."""
         self.latency.reset()
         self.reply_sizes.reset()
         self.packets_received = self.packets_sent = 0
-        self.fsync_warnings = 0
+        self.bytes_received = self.bytes_sent = 0
+        self.watch_bytes = self.watch_events = 0
+        for name in self.counters:
+            self.counters[name] = 0
+        for summary in self.summaries.values():
+            summary.reset()
 
     def count(self, name: str, by: int = 1) -> None:
+        """Move one of :data:`corral.server.metrics.COUNTERS`."""
         self.counters[name] += by
 
+    def note(self, name: str, value: float) -> None:
+        """Add to one of the summaries that move here."""
+        self.summaries[name].add(int(value))
 
-COUNTERS = (
-    "auth_failed_count",
-    "bytes_received_count",
-    "commit_count",
-    "connection_drop_count",
-    "connection_rejected",
-    "connection_request_count",
-    "connection_revalidate_count",
-    "digest_mismatches_count",
-    "large_requests_rejected",
-    "outstanding_changes_queued",
-    "proposal_count",
-    "request_throttle_wait_count",
-    "response_bytes",
-    "sessionless_connections_expired",
-    "snap_count",
-    "snapshot_error_count",
-    "stale_requests",
-    "stale_requests_dropped",
-    "stale_sessions_expired",
-    "throttled_ops",
-    "ttl_node_created_count",
-    "ttl_node_deleted_count",
-    "unrecoverable_error_count",
-)
-"""The counters of ``mntr`` that a standalone server moves, by Apache's names."""
+    def recovered(self, recovered: Recovered) -> None:
+        """The database was loaded."""
+        self.counters["digest_mismatches_count"] += recovered.digest_mismatches
+        self.note("dbinittime", recovered.snapshot_ms + recovered.replay_ms)
+        if not recovered.is_new:
+            self.note("startup_snap_load_time", recovered.snapshot_ms)
+            self.note("startup_txns_load_time", recovered.replay_ms)
+            self.note("startup_txns_loaded", recovered.transactions)
+
+    def sent(self, size: int, pieces: list[bytes]) -> None:
+        """So many bytes go to one client in one write: replies, their bodies in pieces of their own, and events."""
+        self.bytes_sent += size
+        last = pieces[-1]
+        if len(pieces) > 1 and int.from_bytes(pieces[-2][:4], "big") == _REPLY_HEADER_BYTES + len(last):
+            self.reply_sizes.add(_REPLY_HEADER_BYTES + len(last))
+        elif last[4:8] != _NOTIFICATION:
+            self.reply_sizes.add(int.from_bytes(last[:4], "big"))
+
+    def event_sent(self, size: int) -> None:
+        """One watcher gets an event of so many bytes, without its length."""
+        self.packets_sent += 1
+        self.watch_events += 1
+        self.watch_bytes += size
+
+    def watchers_told(self, event: EventType, count: int) -> None:
+        """So many watchers learnt of one event."""
+        self.summaries[_WATCHERS_TOLD[event]].add(count)
+
+    def batch_durable(self, submitted_ms: Iterable[int], now_ms: int, sync_ms: float, write_ms: float) -> None:
+        """A batch of writes, submitted at these times, is on disk: it took ``write_ms``, the sync ``sync_ms``."""
+        summaries = self.summaries
+        size = 0
+        for submitted, count in Counter(submitted_ms).items():
+            latency_ms = max(0, now_ms - submitted)
+            size += count
+            for name in ("updatelatency", "propagation_latency", "sync_processor_queue_and_flush_time_ms"):
+                summaries[name].add(latency_ms, count)
+        self.counters["prep_processor_request_queued"] += size
+        self.counters["sync_processor_request_queued"] += size
+        summaries["sync_processor_batch_size"].add(size)
+        summaries["fsynctime"].add(int(sync_ms))
+        summaries["sync_process_time"].add(int(write_ms))
+        summaries["sync_processor_queue_flush_time_ms"].add(int(write_ms))
+
+    def figures(self) -> Iterator[tuple[str, object]]:
+        """All counters and summaries for ``mntr``, by name."""
+        counters = self.counters | {
+            "bytes_received_count": self.bytes_received,
+            "response_bytes": self.bytes_sent - self.watch_bytes - self.watch_events * _LENGTH_BYTES,
+            "watch_bytes": self.watch_bytes,
+        }
+        for name in sorted(COUNTERS | STILL_COUNTERS):
+            yield name, counters.get(name, 0)
+        for name in sorted(SUMMARIES | STILL_SUMMARIES):
+            yield from self.summaries.get(name, _NO_SUMMARY).figures(name)
+        for name in sorted(DISTRIBUTIONS | STILL_DISTRIBUTIONS):
+            yield from self.summaries.get(name, _NO_DISTRIBUTION).figures(name)
+
+
+_NO_SUMMARY: Final = Summary()
+_NO_DISTRIBUTION: Final = Distribution()

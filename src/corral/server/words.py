@@ -243,13 +243,10 @@ class FourLetterWords:
         yield "max_client_response_size", stats.reply_sizes.largest
         yield "min_client_response_size", stats.reply_sizes.smallest
         yield "outstanding_tls_handshake", 0
-        yield "auth_failed_count", stats.counters["auth_failed_count"]
+        yield "auth_failed_count", stats.auth_failed
         yield "non_mtls_remote_conn_count", 0
         yield "non_mtls_local_conn_count", 0
-        for name, value in sorted(stats.counters.items()):
-            if name != "auth_failed_count":
-                yield name, value
-        yield from server.summaries()
+        yield from stats.figures()
 
 
 def _resident_bytes() -> int:

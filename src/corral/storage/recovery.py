@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -41,6 +42,10 @@ class Recovered:
     snapshot: SnapshotFile | None
     transactions: int
     digest_mismatches: int
+    snapshot_ms: float
+    """How long loading the snapshot took."""
+    replay_ms: float
+    """How long replaying the logs took."""
 
     @property
     def is_new(self) -> bool:
@@ -62,6 +67,7 @@ def recover(
     Raises StorageError naming the file if snapshots exist but none is whole, if there are transactions and no
     snapshot (``trust_empty`` replays them from nothing), or if a log is damaged or missing.
     """
+    started = time.perf_counter()
     tree, snapshot = _load_newest(snapshot_directory, owner_rules, digests=digests)
     if tree is None:
         first = next((each.path for each in list_logs(log_directory) if any(True for _ in LogReader(each.path))), None)
@@ -75,6 +81,7 @@ def recover(
         tree.keeps_digest = digests
     # Digests after each transaction are only worth their time if there are few; at the end the tree is summed up anew.
     tree.keeps_digest = False
+    loaded = time.perf_counter()
     replay = read_from(log_directory, tree.last_zxid)
     count = mismatches = 0
     written: tuple[int, int] | None = None
@@ -112,7 +119,8 @@ def recover(
                 *(written[0], tree.digest, written[1]),
             )
     _end_orphans(tree)
-    return Recovered(tree, snapshot, count, mismatches)
+    ended = time.perf_counter()
+    return Recovered(tree, snapshot, count, mismatches, (loaded - started) * 1000, (ended - loaded) * 1000)
 
 
 def _load_newest(

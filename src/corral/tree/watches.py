@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from corral.jute.ops import EventType, WatcherType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from corral.jute.records import Acl
     from corral.tree.datatree import Change
@@ -118,7 +118,9 @@ _CHILD_MODES = {
 class WatchTables:
     """Both tables, and which paths each watcher is in, so that a closed connection is forgotten quickly."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[EventType, int], None] | None = None) -> None:
+        """``told`` learns how many watchers were told of each event, unless nobody was."""
+        self._on_told = told
         self._data = _Table()
         self._child = _Table()
         self._paths_of: dict[Watcher, set[bytes]] = {}
@@ -183,7 +185,7 @@ class WatchTables:
             told = self._data.take(path)
             for watcher in told:
                 watcher.deliver(event, path, zxid, acl)
-            self._settle(told, path)
+            self._settle(told, path, event)
             if event == EventType.NODE_DATA_CHANGED:
                 continue
             if event == EventType.NODE_DELETED:
@@ -191,13 +193,15 @@ class WatchTables:
                 for watcher in also:
                     if watcher not in told:
                         watcher.deliver(event, path, zxid, acl)
-                self._settle(also, path)
+                self._settle(also, path, event)
             told = self._child.take(parent)
             for watcher in told:
                 watcher.deliver(EventType.NODE_CHILDREN_CHANGED, parent, zxid, parent_acl)
-            self._settle(told, parent)
+            self._settle(told, parent, EventType.NODE_CHILDREN_CHANGED)
 
-    def _settle(self, told: dict[Watcher, None], path: bytes) -> None:
+    def _settle(self, told: dict[Watcher, None], path: bytes, event: EventType) -> None:
+        if told and self._on_told is not None:
+            self._on_told(event, len(told))
         for watcher in told:
             self._forget_if_gone(watcher, path)
 

@@ -49,7 +49,6 @@ OP_NAMES: Final[dict[int, str]] = {
 """How the tools of both sides call the types of transactions."""
 
 _MASK_64: Final = (1 << 64) - 1
-_MASK_32: Final = (1 << 32) - 1
 _ESCAPES: Final = str.maketrans({"\0": "%00", "\n": "%0A", "\r": "%0D", ",": "%2C", "}": "%7D", "%": "%25"})
 """What jute's text form writes instead of characters with a meaning of their own."""
 
@@ -60,7 +59,7 @@ def transaction_line(transaction: Transaction) -> str:
     """One transaction as zkTxnLogToolkit prints it, in local time, without the line end."""
     header = transaction.header
     words = (
-        f"{_java_date(header.time_ms)} session 0x{header.client_id & _MASK_64:x} cxid 0x{header.cxid & _MASK_32:x}"
+        f"{_java_date(header.time_ms)} session 0x{header.client_id & _MASK_64:x} cxid 0x{header.cxid & _MASK_64:x}"
         f" zxid 0x{header.zxid & _MASK_64:x} {op_name(header.type)} {_record_text(transaction.record)}"
     )
     return words.removesuffix("\n")

@@ -153,9 +153,6 @@ def _dump_text(found: Snapshot, with_data: bool) -> None:
     owned = Counter(node.stat.ephemeral_owner for node in found.nodes.values())
     for session_id, timeout_ms in sorted(found.sessions.items()):
         write_line(f"{padded_hex(session_id)}, {timeout_ms}, {owned[session_id]}")
-    trailer = found.trailer
-    if trailer.digest is not None and trailer.digest_zxid is not None:
-        write_line(f"Target zxid digest is: {trailer.digest_zxid:x}, {trailer.digest}")
     write_line("----")
     write_line(f"Last zxid: 0x{_last_zxid(found):x}")
 

@@ -103,7 +103,7 @@ def judge_tail(tail: bytes, offset: int, file_size: int, last_zxid: int) -> Endi
     def ending(kind: EndKind, reason: str, resumes_at: int | None = None) -> Ending:
         return Ending(kind, offset, reason, len(tail), resumes_at)
 
-    following = find_record(tail, offset, 1, last_zxid)
+    following = find_record(tail, offset, 1, last_zxid, record_size)
     if following is not None:
         if has_hole(tail, offset, following, PAGE_BYTES, beyond) and len(tail) <= LARGEST_UNSYNCED_BYTES:
             return ending(EndKind.TORN, "a page was never written, records behind it are unusable", offset + following)
@@ -120,12 +120,13 @@ def judge_tail(tail: bytes, offset: int, file_size: int, last_zxid: int) -> Endi
     return ending(EndKind.CORRUPT, _describe(tail, stored, length, computed, fits))
 
 
-def find_record(tail: bytes, offset: int, start: int, last_zxid: int) -> int | None:
+def find_record(tail: bytes, offset: int, start: int, last_zxid: int, likely: int) -> int | None:
     """Where in ``tail``, from ``start`` on, the next readable record with a zxid beyond ``last_zxid`` begins.
 
-    A record begins behind the mark of another one, or, where the other was lost, at the start of a block.
-    ``offset`` is the position of ``tail`` in its file.
+    A record begins behind the mark of another one, or, where the other was lost, at the start of a block, or at the
+    ``likely`` place where the bad record ends by its length. ``offset`` is the position of ``tail`` in its file.
     """
+    found = likely if _is_record(tail, likely, last_zxid) else None
     last_start = len(tail) - SMALLEST_RECORD
     after_mark = tail.find(MARK, start - 1) + 1
     block = start + -(offset + start) % SECTOR_BYTES
@@ -136,8 +137,8 @@ def find_record(tail: bytes, offset: int, start: int, last_zxid: int) -> int | N
         else:
             candidate = block
             block += SECTOR_BYTES
-        if candidate > last_start:
-            return None
+        if candidate > last_start or (found is not None and candidate >= found):
+            return found
         if _is_record(tail, candidate, last_zxid):
             return candidate
 
@@ -186,7 +187,7 @@ def _judge_header(tail: bytes) -> Ending:
         return Ending(EndKind.TORN, 0, "the file's first block was never written", len(tail))
     magic = int.from_bytes(tail[:4].ljust(4, b"\0"), "big")
     reason = f"not a transaction log: it begins with {magic:#010x}, a log begins with {MAGIC:#010x}"
-    return Ending(EndKind.CORRUPT, 0, reason, len(tail), find_record(tail, 0, len(HEADER), -1))
+    return Ending(EndKind.CORRUPT, 0, reason, len(tail), find_record(tail, 0, 1, -1, len(HEADER)))
 
 
 def _is_record(tail: bytes, position: int, last_zxid: int) -> bool:

@@ -311,9 +311,16 @@ class Server:
         if self.failed is not None:
             return
         self.failed = error
-        self.serving = False
         log.critical("the server stops, nothing more is acknowledged: %s", error)
         self.stats.count("unrecoverable_error_count")
+        self.crash()
+
+    def crash(self) -> None:
+        """End as if the process were killed: nothing more is written, applied or answered. ``stopped`` tells the end.
+
+        What the log's worker has begun to write is written to its end.
+        """
+        self.serving = False
         self.pipeline.stop()
         if self._listener is not None:
             self._listener.close()

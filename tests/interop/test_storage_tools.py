@@ -67,7 +67,12 @@ def test_snapshot_dump(directory: Path) -> None:
     for ours, theirs in (((), ()), (("--data",), ("-d",))):
         our_blocks = our_tool(snapshot, "dump", *ours, str(newest)).split("----\n")
         their_blocks = apaches_tool("SnapshotFormatter", *theirs, str(newest)).split("----\n")
-        # Apache's walks children in the order of a hash table.
+        # Apache's counts the root twice, and walks children in the order of a hash table.
+        count = len(our_blocks) - 3
+        assert (our_blocks.pop(0), their_blocks.pop(0)) == (
+            f"ZNode Details (count={count}):\n",
+            f"ZNode Details (count={count + 1}):\n",
+        )
         assert sorted(our_blocks) == sorted(their_blocks)
         assert len(our_blocks) > 100
 

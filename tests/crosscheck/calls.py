@@ -112,7 +112,9 @@ def open_acl(random: Random, clean: bool) -> Call:
 
 def read(random: Random, clean: bool) -> Call:
     op = random.choice((OpCode.EXISTS, OpCode.GET_DATA, OpCode.GET_DATA, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2))
-    return Call(op, (_target(random, clean)[0], Bool(random.random() < 0.5)))
+    target = _target(random, clean)[0]
+    watch = random.random() < 0.5 and (not isinstance(target, Bytes) or material.is_watchable(target.value))
+    return Call(op, (target, Bool(watch)))
 
 
 def read_path(random: Random, clean: bool) -> Call:
@@ -146,13 +148,17 @@ def watches(random: Random, clean: bool) -> Call:
 
 def _watched_path(random: Random, clean: bool) -> Bytes:
     """Fewer paths still, so that a watch to be removed is likely to be there."""
-    return Bytes(random.choice(material.ROOTS)) if random.random() < 0.6 else path(random, clean)
+    if random.random() < 0.6:
+        return Bytes(random.choice(material.ROOTS))
+    drawn = path(random, clean)
+    return drawn if material.is_watchable(drawn.value) else Bytes(material.DEEP_PATH)
 
 
 def _some_paths(random: Random, clean: bool) -> Paths:
     if not clean and random.random() < 0.03:
         return Paths(None)
-    return Paths(tuple(path(random, clean).value for _ in range(random.choice((0, 0, 1, 2, 4)))))
+    drawn = (path(random, clean).value for _ in range(random.choice((0, 0, 1, 2, 4))))
+    return Paths(tuple(each for each in drawn if material.is_watchable(each)))
 
 
 def set_watches(random: Random, clean: bool) -> Call:
@@ -296,7 +302,7 @@ def delete_container(random: Random) -> Call:
 
 
 def sasl(random: Random) -> Call:
-    return Call(OpCode.SASL, (Bytes(random.choice((None, b"", b"token"))),))
+    return Call(OpCode.SASL, (Bytes(random.choice((b"", b"token"))),))
 
 
 def authenticate(random: Random) -> Call:
@@ -368,12 +374,12 @@ def edge(random: Random) -> Call:
     """Something at a counter that is about to overflow (see `prepared`; elsewhere these nodes are missing)."""
     choice = random.random()
     if choice < 0.2:
-        node = Bytes(random.choice((b"/edge/version", b"/edge/minus", b"/edge/null", b"/edge/read", b"/edge")))
-        return Call(OpCode.SET_DATA, (node, material.data(random), Int(random.choice((-1, -1, -2, -3, 2**31 - 1)))))
+        node = Bytes(random.choice((b"/edge/version", b"/edge/low", b"/edge/null", b"/edge/read", b"/edge")))
+        return Call(OpCode.SET_DATA, (node, material.data(random), Int(random.choice((-1, -1, -(2**31), 2**31 - 1)))))
     if choice < 0.4:
-        node = Bytes(random.choice((b"/edge/acl", b"/edge/acl-minus", b"/zookeeper/config")))
+        node = Bytes(random.choice((b"/edge/acl", b"/edge/low", b"/zookeeper/config")))
         acl = random.choice((_open(), Acls((OPEN_ACL, OPEN_ACL))))
-        return Call(OpCode.SET_ACL, (node, acl, Int(random.choice((-1, -1, -2, -3, 2**31 - 1)))))
+        return Call(OpCode.SET_ACL, (node, acl, Int(random.choice((-1, -1, -(2**31), 2**31 - 1)))))
     if choice < 0.7:
         parent = random.choice((b"/edge/children", b"/edge/children", b"/edge/container", b"/edge/mine", b"/edge/ttl"))
         flags = random.choice((0, 2, 2, 3))

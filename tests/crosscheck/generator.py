@@ -5,7 +5,8 @@ What is left out on purpose, because it stops or corrupts Apache's server (see a
 - createTTL with flags that are no TTL mode and a negative ttl: the server exits and its log can never be read again;
 - nodes named ``zookeeper_limits`` anywhere but at a quota's proper place, a quota on ``/`` itself, and limits or usage
   texts that are null or unreadable: an exception while a transaction is applied, and the server exits;
-- createSession (-10) sent as a request: accepted by an accident of a table, and meant by nobody.
+- createSession (-10) sent as a request: accepted by an accident of a table, and meant by nobody;
+- a sasl request with a null token: an exception in the thread that serves the connection, which then hangs.
 
 What is left out because Apache's answer depends on its threads' timing: requests behind a closeSession, an unknown
 operation, a refused authentication or a broken frame, and what `calls` says about batches.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from tests.crosscheck.plan import AclEntry, Acls, AclVersionOf, Bytes, CreatedPath, Int, VersionOf
 from tests.crosscheck.runner import OPEN_ACL, SUPER_USER
 
+from corral.jute.primitives import decode_text, encode_text
+
 if TYPE_CHECKING:
     from random import Random
 
@@ -174,6 +176,15 @@ REFUSED_AUTHENTICATIONS: Final[tuple[tuple[bytes | None, bytes | None], ...]] = 
     (b"", b""),
     (None, b"x"),
 )
+
+
+def is_watchable(path: bytes | None) -> bool:
+    """Whether a Java server that decodes and encodes a path again gets the same bytes.
+
+    Other paths are never watched: no znode can have one, but a watch table keyed by decoded text and one keyed by bytes
+    show them differently.
+    """
+    return path is None or encode_text(decode_text(path)) == path
 
 
 def plain_path(random: Random) -> bytes:

@@ -2,6 +2,8 @@
 
 It is one snapshot, written here byte by byte from the description of the format, so that neither server's own writer
 is believed.
+
+No version comes near -1 in it: Apache's releases up to 3.9.5 count through it, later ones leave it out as Corral does.
 """
 
 from __future__ import annotations
@@ -60,9 +62,8 @@ EDGE: Final = (
     _Node(b"/edge", b"root"),
     _Node(b"/edge/null", None),
     _Node(b"/edge/version", b"v", version=HIGHEST_INT - 1),
-    _Node(b"/edge/minus", b"m", version=-3),
+    _Node(b"/edge/low", b"l", version=-(2**31), aversion=-(2**31)),
     _Node(b"/edge/acl", aversion=HIGHEST_INT - 1),
-    _Node(b"/edge/acl-minus", aversion=-3),
     _Node(b"/edge/children", cversion=HIGHEST_INT - 2),
     _Node(b"/edge/container", cversion=5, owner=LOWEST_LONG),
     _Node(b"/edge/ttl", owner=-(1 << 56) + 100_000),

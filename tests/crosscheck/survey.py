@@ -52,7 +52,7 @@ class Survey:
         yield "tree", self._tree()
         yield "mntr", self._monitor(connections + 1)
         yield "srvr", self._pairs("srvr", ": ", ("Mode", "Node count", "Outstanding"))
-        yield "wchs", {"text": self._ask("wchs")}
+        yield "wchs", self._watch_summary()
         yield "wchp", self._groups("wchp")
         yield "wchc", self._groups("wchc")
         yield "dump", self._dump()
@@ -93,8 +93,17 @@ class Survey:
         values = {key: value for key, found, value in pairs if found}
         return {key: values.get(key) for key in keys}
 
+    def _watch_summary(self) -> dict[str, Any]:
+        """The number of connections is left out: Apache also counts those that have no watch any more."""
+        text = self._ask("wchs")
+        found = re.fullmatch(r"\d+ connections watching (\d+) paths\nTotal watches:(\d+)\n", text)
+        return {"paths": found[1], "watches": found[2]} if found else {"unexpected": text}
+
     def _groups(self, word: str) -> dict[str, Any]:
-        """``wchp`` and ``wchc``: lines, each followed by its indented members; neither has an order."""
+        """``wchp`` and ``wchc``: lines, each followed by its indented members; neither has an order.
+
+        Lines without members are left out: Apache's remain when the last watch is gone.
+        """
         groups: dict[str, list[str]] = {}
         members: list[str] = []
         for line in self._ask(word).split("\n"):
@@ -102,7 +111,7 @@ class Survey:
                 members.append(line[1:])
             elif line:
                 members = groups.setdefault(line, [])
-        return {group: sorted(members) for group, members in groups.items()}
+        return {group: sorted(members) for group, members in groups.items() if members}
 
     def _dump(self) -> dict[str, Any]:
         text = ask(self._address, b"dump")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import children, idle, machine, memory, restart, snapshot, startup, throughput, watchers
-from bench.bench import Bench, say
+from bench.bench import PLACEMENTS, Bench, say
 from bench.errors import BenchError
 from bench.million import Million
 from bench.processes import lift_file_limit
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("measurement", nargs="?", default="throughput", choices=(*_MEASUREMENTS, "all"))
+    add("measurements", nargs="*", metavar="MEASUREMENT", help=f"{', '.join(_MEASUREMENTS)} or all; else throughput")
     add("--rounds", type=_positive, default=3, help="how often each side has its turn")
     add("-t", "--seconds", type=_positive, default=5, help="measured seconds of each load")
     add("--warm-up", type=_positive, default=5, help="seconds of the same load before")
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--heap", type=_positive, default=2048, help="Apache's heap in MiB")
     add("--million-heap", type=_positive, help="the same for memory and restart; else fitted to what is alive in it")
     add("--sides", default="corral,apache", help="the pair to compare; a pair of equals shows the machine's noise")
+    add("--placement", choices=PLACEMENTS, default="free", help="server and load on one core, on two, or anywhere")
     add("--apache-lib", type=Path, default=REPOSITORY / ".peers" / "apache", help="directory of Apache's jars")
     add("--base-dir", type=Path, default=REPOSITORY.parent, help="where a directory for the servers' data is made")
     add("--markdown", type=Path, metavar="FILE", help="write the results to FILE too")
@@ -73,6 +74,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    wanted = _wanted(arguments.measurements)
     sides = sides_named(arguments.sides, arguments.apache_lib.resolve())
     lift_file_limit(arguments.connections + _SPARE_FILES)
     if not arguments.base_dir.is_dir():
@@ -91,18 +93,27 @@ def _run(arguments: argparse.Namespace) -> int:
             znodes=arguments.znodes,
             connections=arguments.connections,
             idle_s=arguments.idle_seconds,
+            placement=arguments.placement,
             works=tuple(filter(None, arguments.works.split(","))),
         )
-        wanted = list(_MEASUREMENTS) if arguments.measurement == "all" else [arguments.measurement]
         return _measure(bench, wanted, arguments.markdown)
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
 
+def _wanted(names: list[str]) -> list[str]:
+    if "all" in names:
+        return list(_MEASUREMENTS)
+    unknown = [name for name in names if name not in _MEASUREMENTS]
+    if unknown:
+        raise BenchError(f"no such measurement: {', '.join(unknown)}; there are {', '.join(_MEASUREMENTS)} and all")
+    return names or ["throughput"]
+
+
 def _measure(bench: Bench, wanted: list[str], markdown: Path | None) -> int:
     """Measures one after the other; what fails is told in its place and does not stop the rest."""
     million = Million(bench)
-    text = machine.description(bench.base, bench.sides)
+    text = machine.description(bench.base, bench.sides) + f"- placement of server and load: {bench.placement}\n"
     print(text, flush=True)
     failed = False
     for name in wanted:

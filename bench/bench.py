@@ -1,15 +1,23 @@
 """What every measurement needs to know: the two sides, where their files go, how long and how often."""
 
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.server import Server
 from bench.sides import Side
+
+PLACEMENTS: dict[str, tuple[set[int] | None, set[int] | None]] = {
+    "free": (None, None),
+    "together": ({0}, {0}),
+    "apart": ({0}, {1}),
+}
+"""The cores of the server and those of its load, by name of the placement; None: as the system likes."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ class Bench:
     znodes: int
     connections: int
     idle_s: int
+    placement: str
+    """A name from PLACEMENTS."""
     works: tuple[str, ...]
     """Names of the works to measure; empty: all."""
 
@@ -52,8 +62,35 @@ class Bench:
     @contextmanager
     def server(self, side: Side, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
         """The side's server, answering, on an empty directory."""
-        with self.directory() as directory, Server(side, directory, self.heap_mib, settings) as server:
+        with self.directory() as directory, self.running(side, directory, self.heap_mib, settings) as server:
             yield server
+
+    @contextmanager
+    def running(
+        self, side: Side, directory: Path, heap_mib: int, settings: Mapping[str, str] | None = None
+    ) -> Iterator[Server]:
+        """The side's server, answering, on a directory that may hold data; programs run meanwhile are placed."""
+        server_cores, load_cores = PLACEMENTS[self.placement]
+        server = Server(side, directory, heap_mib, settings)
+        with _on_cores(server_cores):
+            server.start()
+        with server, _on_cores(load_cores):
+            yield server
+
+
+def _on_cores(cores: set[int] | None) -> AbstractContextManager[None]:
+    """While open, what this process starts runs on these cores only."""
+    return nullcontext() if cores is None else _bound_to(cores)
+
+
+@contextmanager
+def _bound_to(cores: set[int]) -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def say(message: str) -> None:

@@ -52,7 +52,7 @@ class Million:
         if index not in self._images:
             side = self._bench.sides[index]
             directory = self._bench.base / f"million-{index}"
-            with Server(side, directory, self.heap_mib()) as server:
+            with self._bench.running(side, directory, self.heap_mib()) as server:
                 self.filled_per_s[index] = self._fill(side, server)
                 self.resident_mib[index] = resident_mib(server.pid), peak_resident_mib(server.pid)
             self._images[index] = server.data_directory

@@ -8,7 +8,6 @@ from bench.memory import heap_words
 from bench.million import Million
 from bench.processes import resident_mib
 from bench.report import Section, Table
-from bench.server import Server
 
 _RATIO_MOST = 1.5
 
@@ -26,7 +25,7 @@ def measure(bench: Bench, million: Million) -> list[Section]:
         for round_number, index, side in bench.turns():
             with (
                 million.copy(images[index]) as directory,
-                Server(side, directory, million.heap_mib()) as server,
+                bench.running(side, directory, million.heap_mib()) as server,
             ):
                 took_s[index].append(server.ready_after_s)
                 resident[index].append(resident_mib(server.pid))

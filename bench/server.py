@@ -28,7 +28,7 @@ _SETTINGS = {
 
 
 class Server:
-    """Runs a server while the context is open; it has answered a request when the context opens."""
+    """A server that runs from its start until the context closes."""
 
     def __init__(self, side: Side, directory: Path, heap_mib: int, settings: Mapping[str, str] | None = None) -> None:
         """`directory` holds everything of this run, the data directory included, which may be there already."""
@@ -56,7 +56,8 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Starts the server and returns when it has answered a request."""
         self._directory.mkdir(parents=True, exist_ok=True)
         config = self._directory / "zoo.cfg"
         config.write_text("".join(f"{key}={value}\n" for key, value in self._settings.items()))
@@ -73,6 +74,8 @@ class Server:
             self.stop()
             raise
         self.ready_after_s = time.monotonic() - begin
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -8,7 +8,6 @@ from bench.bench import Bench, say
 from bench.million import Million, snapshots_in
 from bench.programs import Figures, run
 from bench.report import Section, Table
-from bench.server import Server
 
 _LOAD = ("-c", 30, "-p", 8, "-r", 70, "-n", 1000, "-b", 1024)
 _MEASURE_LEAST_S = 15
@@ -23,7 +22,7 @@ def measure(bench: Bench, million: Million) -> list[Section]:
     for round_number, index, side in bench.turns():
         for snap_count in (_NEVER, _OFTEN):
             settings = {"snapCount": str(snap_count)}
-            with million.copy(index) as directory, Server(side, directory, bench.heap_mib, settings) as server:
+            with million.copy(index) as directory, bench.running(side, directory, bench.heap_mib, settings) as server:
                 run("zkload", server.address, *_LOAD, "-t", bench.warm_up_s)
                 before = len(snapshots_in(server.data_directory))
                 figures = run("zkload", server.address, *_LOAD, "-k", "-t", measure_s, "-P", server.pid)[-1]

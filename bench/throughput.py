@@ -129,10 +129,12 @@ def _latencies(bench: Bench, works: list[Work], results: Results) -> Table:
 
 
 def _rounds(bench: Bench, works: list[Work], results: Results) -> Table:
-    table = Table(("work", *(f"{side.name} ops/s, each round" for side in bench.sides)))
+    figures = {"ops_s": "ops/s", "cpu_us_per_op": "CPU us/op"}
+    titles = [f"{side.name} {title}, each round" for title in figures.values() for side in bench.sides]
+    table = Table(("work", *titles))
     for work in works:
-        each = (", ".join(report.number(figures["ops_s"]) for figures in results[work.name, index]) for index in (0, 1))
-        table.rows.append((work.title, *each))
+        rounds = [[one[figure] for one in results[work.name, index]] for figure in figures for index in (0, 1)]
+        table.rows.append((work.title, *("; ".join(map(report.number, values)) for values in rounds)))
     return table
 
 

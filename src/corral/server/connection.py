@@ -19,7 +19,18 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from corral.jute.errors import ErrorCode, KeeperError
-from corral.jute.ops import SYNC_CONNECTED, EventType, OpCode, Permission, Xid
+from corral.jute.ops import (
+    AUTH,
+    DELETE_CONTAINER,
+    GET_DATA,
+    PING,
+    SASL,
+    SYNC_CONNECTED,
+    EventType,
+    OpCode,
+    Permission,
+    Xid,
+)
 from corral.jute.primitives import JuteError
 from corral.server.metrics import Summary
 from corral.server.reads import READS
@@ -100,6 +111,8 @@ class Connection(asyncio.Protocol):
         "transport",
         "tree",
         "waiting",
+        "write_latency_ms",
+        "writes_answered",
     )
 
     def __init__(self, server: Server) -> None:
@@ -131,6 +144,8 @@ class Connection(asyncio.Protocol):
         self._needed = 4
         self._read_paused = False
         self._write_paused = False
+        self.writes_answered = 0
+        self.write_latency_ms = 0
         self._continue_is_due = False
         self._stopping = False
 
@@ -260,6 +275,9 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if self.closed or transport is None:
             return
+        if self.writes_answered:
+            self.answered(self.write_latency_ms, self.writes_answered)
+            self.writes_answered = 0
         if out:
             data = b"".join(out) if len(out) > 1 else out[0]
             self.server.stats.sent(len(data), out)
@@ -311,7 +329,7 @@ class Connection(asyncio.Protocol):
             following = position + 4 + length
             if following > end:
                 break
-            if op == 4 and 0 <= path_length == length - 13 and not waiting and not slow_only:
+            if op == GET_DATA and 0 <= path_length == length - 13 and not waiting and not slow_only:
                 node = find(data[position + 16 : following - 1])
                 if node is not None and node.acl == -1 and data[following - 1] == 0:
                     children = node.children
@@ -416,41 +434,37 @@ class Connection(asyncio.Protocol):
         self.latency.add(latency_ms, count)
         stats.latency.add(latency_ms, count)
 
-    def write_answered(self, arrived_ms: int) -> None:
-        """The write at the head of ``waiting`` has its reply: serve what waited behind it."""
-        latency_ms = max(0, self.server.clock.wall_ms() - arrived_ms)
+    def serve_waiting(self) -> None:
+        """The write at the head of ``waiting`` has its reply: serve what waited behind it, up to the next write."""
         waiting = self.waiting
-        if waiting:
-            waiting.popleft()
-        reads = 0
+        served = 0
         while waiting:
             head = waiting[0]
             if head is None:
                 break
             waiting.popleft()
+            served += 1
             xid, op, body = head
             if op == _DEFERRED_ERROR:
                 self.reply_error(xid, ErrorCode.MARSHALLING_ERROR)
             else:
                 self._read(xid, op, body)
-            reads += 1
-        if reads:
-            # They came after the write: its time is the most that they waited.
-            self.server.stats.read_latency.add(latency_ms, reads)
-        self.answered(latency_ms, 1 + reads)
+        # They came after the write: its time is the most that they waited.
+        self.server.stats.read_latency.add(self.write_latency_ms, served)
+        self.answered(self.write_latency_ms, served)
 
     def _request(self, xid: int, op: int, body: bytes) -> None:
         """Serve one request that the loop did not."""
         server = self.server
-        if op == OpCode.AUTH:
+        if op == AUTH:
             server.authentication.serve(self, xid, body)
             return
-        if op == OpCode.SASL:
+        if op == SASL:
             self.reply_at_once(xid, 0, 0, b"\xff\xff\xff\xff")
             return
         if server.checks_every_request and not server.admits(self, xid):
             return
-        if op == OpCode.PING:
+        if op == PING:
             self.out.append(_REPLY_HEADER.pack(16, Xid.PING, self.tree.last_zxid, 0))
         elif op in _WRITES:
             session = self.session
@@ -508,7 +522,7 @@ class Connection(asyncio.Protocol):
         self.server.pipeline.dirty[self] = None
 
 
-_UNANSWERABLE: Final[dict[int, int]] = {OpCode.DELETE_CONTAINER: ErrorCode.MARSHALLING_ERROR}
+_UNANSWERABLE: Final[dict[int, int]] = {DELETE_CONTAINER: ErrorCode.MARSHALLING_ERROR}
 
 OP_NAMES: Final[dict[int, str]] = {
     OpCode.CREATE: "CREA",

@@ -9,12 +9,13 @@ waiting for before. Nothing is acknowledged, or visible to any reader, before it
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from corral.jute.errors import ErrorCode, KeeperError, MarshallingError
-from corral.jute.ops import OpCode
+from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, MULTI, SET_DATA
 from corral.tree.digest import DIGEST_VERSION
 from corral.tree.prepare import error_record
+from corral.tree.znode import STAT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,26 +25,18 @@ if TYPE_CHECKING:
     from corral.storage.txnlog import TxnLogWriter
     from corral.tree.acl import Identity
     from corral.tree.datatree import DataTree
-    from corral.tree.prepare import Preparer
+    from corral.tree.prepare import Effect, Preparer
     from corral.tree.watches import WatchTables
 
-TXN_HEADER: Final = struct.Struct(">qiqqi")
-_DIGEST: Final = struct.Struct(">iQ")
-_REPLY_HEADER: Final = struct.Struct(">iiqi")
+_TXN_HEADER: Final = struct.Struct(">qiqqi").pack
+_DIGEST: Final = struct.Struct(">iQ").pack
+_REPLY_HEADER: Final = struct.Struct(">iiqi").pack
+_LENGTH: Final = struct.Struct(">i").pack
 
 
-class Proposed(NamedTuple):
-    """A transaction on its way to the disk, and who waits for it."""
-
-    connection: Connection | None
-    xid: int
-    op: int
-    txn_type: int
-    zxid: int
-    time_ms: int
-    session_id: int
-    record: bytes
-    digest: int
+Proposed = tuple["Connection | None", int, int, int, int, int, int, bytes, "Effect", int]
+"""A transaction on its way to the disk, and who waits for it: connection, xid, operation asked for, transaction type,
+zxid, time in ms, session id, record, effect, digest. A plain tuple: one is made for every write."""
 
 
 class WritePipeline:
@@ -97,7 +90,7 @@ class WritePipeline:
 
     def under_way_since(self) -> list[int]:
         """When each transaction of that batch was submitted, on the wall clock."""
-        return [proposed.time_ms for proposed in self._under_way]
+        return [proposed[5] for proposed in self._under_way]
 
     def stop(self) -> None:
         """Nothing more is prepared, applied or answered."""
@@ -118,19 +111,22 @@ class WritePipeline:
         preparer = self.preparer
         txn_type = op
         try:
-            record = preparer.prepare(op, session_id, body, identities, zxid, time_ms)
+            record, effect = preparer.prepare(op, session_id, body, identities, zxid, time_ms)
         except KeeperError as error:
-            if isinstance(error, MarshallingError) and op != OpCode.MULTI:
+            if isinstance(error, MarshallingError) and op != MULTI:
                 return ErrorCode.MARSHALLING_ERROR
-            txn_type = OpCode.ERROR
-            record = error_record(error.code)
+            txn_type = ERROR
+            record, effect = error_record(error.code), None
         self.zxid = zxid
-        digest = preparer.digest
-        entry = TXN_HEADER.pack(session_id, xid, zxid, time_ms, txn_type) + record
-        if preparer.digests and txn_type != OpCode.ERROR:
-            entry += _DIGEST.pack(DIGEST_VERSION, digest)
+        digest = preparer.states.digest
+        if preparer.digests and txn_type != ERROR:
+            entry = b"".join(
+                (_TXN_HEADER(session_id, xid, zxid, time_ms, txn_type), record, _DIGEST(DIGEST_VERSION, digest))
+            )
+        else:
+            entry = _TXN_HEADER(session_id, xid, zxid, time_ms, txn_type) + record
         self.log.append(zxid, entry)
-        self._gathered.append(Proposed(connection, xid, op, txn_type, zxid, time_ms, session_id, record, digest))
+        self._gathered.append((connection, xid, op, txn_type, zxid, time_ms, session_id, record, effect, digest))
         self.outstanding += 1
         if not self._kick_is_due and not self._under_way:
             self._kick_is_due = True
@@ -157,43 +153,58 @@ class WritePipeline:
         watches = self.watches
         changes = tree.changes
         preparer = self.preparer
-        apply = tree.apply
-        pack = _REPLY_HEADER.pack
+        digests = preparer.digests
+        pack = _REPLY_HEADER
         dirty = self.dirty
-        for connection, xid, op, txn_type, zxid, time_ms, session_id, record, digest in batch:
+        now_ms = self.clock.wall_ms()
+        for connection, xid, op, txn_type, zxid, time_ms, session_id, record, effect, digest in batch:
             error = 0
             reply = b""
-            if txn_type == OpCode.ERROR:
-                error = int.from_bytes(record, "big", signed=True)
-                tree.last_zxid = zxid
+            # Others' deferred reads, served below, may set watches: it has to be asked anew each time.
+            tree.notes_changes = bool(watches.watchers)
+            if effect is None:
+                if txn_type == ERROR:
+                    error = int.from_bytes(record, "big", signed=True)
+                else:
+                    reply = tree.apply(txn_type, zxid, time_ms, session_id, record)
+            elif op == SET_DATA:
+                reply = tree.put(*effect)
+            elif op == DELETE:
+                tree.remove(*effect)
             else:
-                reply = apply(txn_type, zxid, time_ms, session_id, record)
-                if preparer.digests:
-                    tree.digest = digest
-                    if zxid & 127 == 0:
-                        tree.note_digest(zxid)
-                if changes:
-                    if watches:
-                        watches.trigger(changes, zxid)
-                    changes.clear()
+                tree.add(*effect)
+                path = effect[0]
+                reply = _LENGTH(len(path)) + path
+                if op != CREATE:
+                    reply += effect[2][-STAT_SIZE:]
+            tree.last_zxid = zxid
+            if digests and txn_type != ERROR:
+                tree.digest = digest
+                if zxid & 127 == 0:
+                    tree.note_digest(zxid)
+            if changes:
+                watches.trigger(changes, zxid)
+                changes.clear()
             if op < 0:
                 preparer.session_applied(session_id)
-                if op == OpCode.CREATE_SESSION:
+                if op == CREATE_SESSION:
                     self._session_opened(connection, session_id)
                 else:
                     self._session_ended(connection, session_id, xid)
                 continue
-            if connection is None:
-                continue
-            if connection.closed:
-                connection.server.stats.count("stale_replies")
+            if connection is None or connection.closed:
                 continue
             out = connection.out
             out.append(pack(16 + len(reply), xid, zxid, error))
             if reply:
                 out.append(reply)
             dirty[connection] = None
-            connection.write_answered(time_ms)
+            waiting = connection.waiting
+            waiting.popleft()
+            connection.writes_answered += 1
+            connection.write_latency_ms = now_ms - time_ms
+            if waiting and waiting[0] is not None:
+                connection.serve_waiting()
         self.outstanding -= len(batch)
         preparer.applied()
         self._under_way = []

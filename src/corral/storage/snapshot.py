@@ -17,8 +17,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
-from zlib import adler32
 
+from corral.jute.checksums import adler32
 from corral.jute.primitives import JuteError, Reader
 from corral.storage.errors import StorageError
 from corral.tree.acl import decode_acl, encode_acl

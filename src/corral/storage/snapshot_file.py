@@ -11,6 +11,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Final, Protocol
 
+from corral.jute.checksums import adler32
 from corral.storage.errors import DiskError
 from corral.storage.files import SnapshotFile, snapshot_name
 from corral.storage.filesystem import REAL, FileSystem, remove_if_present, write_fully
@@ -107,7 +108,7 @@ class SnapshotWriter:
 
     def write(self, piece: bytes) -> None:
         """Append the next piece."""
-        self._checksum = zlib.adler32(piece, self._checksum)
+        self._checksum = adler32(piece, self._checksum)
         self._put(self._compressor.compress(piece))
 
     def finish(self, sections: list[bytes]) -> Path:

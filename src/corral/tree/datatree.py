@@ -10,10 +10,26 @@ from __future__ import annotations
 import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
-from zlib import crc32
 
+from corral.jute.checksums import crc32
 from corral.jute.errors import ErrorCode, KeeperError, NodeExistsError, NoNodeError
-from corral.jute.ops import EventType, OpCode
+from corral.jute.ops import (
+    CLOSE_SESSION,
+    CREATE,
+    CREATE2,
+    CREATE_CONTAINER,
+    CREATE_SESSION,
+    CREATE_TTL,
+    DELETE,
+    DELETE_CONTAINER,
+    ERROR,
+    MULTI,
+    RECONFIG,
+    SET_ACL,
+    SET_DATA,
+    EventType,
+    OpCode,
+)
 from corral.jute.primitives import JuteError, Reader
 from corral.jute.records import Acl, CloseSessionTxn, CreateSessionTxn, ErrorTxn, MultiTxn
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, OPEN_ACL_ID, READ_ONLY_ACL, AclTable, decode_acl, encode_acl
@@ -49,6 +65,7 @@ _RESULT_TYPE: Final = {
 class DataTree:
     """All znodes, sessions and ACLs as of ``last_zxid``.
 
+    ``notes_changes``: leave what watchers must be told in ``changes``; off while nobody watches.
     ``keeps_digest``: recompute the digest with each transaction; a server that has computed it while preparing sets
     ``digest`` itself and switches this off.
     """
@@ -61,12 +78,14 @@ class DataTree:
         self.ephemerals: dict[int, dict[bytes, None]] = {}
         self.special_owners: dict[bytes, int] = {}
         self.quotas = QuotaPaths()
+        self.has_quotas = False
         self.last_zxid = 0
         self.digest = 0
         self.keeps_digest = True
         self.digest_log: deque[tuple[int, int]] = deque(maxlen=DIGEST_LOG_LENGTH)
         self.data_size = 0
         self.changes: list[Change] = []
+        self.notes_changes = True
         self._plant()
 
     def __repr__(self) -> str:
@@ -142,6 +161,7 @@ class DataTree:
         self.ephemerals.clear()
         self.special_owners.clear()
         self.quotas = QuotaPaths()
+        self.has_quotas = False
         self.data_size = 0
         self.digest = 0
         self.changes.clear()
@@ -185,6 +205,7 @@ class DataTree:
             limited = path[len(QUOTA) : path.index(suffix)]
             self._recount_usage(limited)
             self.quotas.add(limited)
+        self.has_quotas = bool(self.quotas)
 
     # Transactions
 
@@ -195,7 +216,7 @@ class DataTree:
         in replay and is to be ignored there; the record may then have had part of its effect.
         """
         try:
-            if txn_type == OpCode.MULTI:
+            if txn_type == MULTI:
                 return self._apply_multi(zxid, time_ms, session_id, record, start)
             return self._apply_one(txn_type, zxid, time_ms, session_id, record, start)
         finally:
@@ -207,21 +228,21 @@ class DataTree:
             self.digest_log.append((zxid, self.digest))
 
     def _apply_one(self, txn_type: int, zxid: int, time_ms: int, session_id: int, record: bytes, start: int) -> bytes:
-        if txn_type == OpCode.SET_DATA or txn_type == OpCode.RECONFIG:
+        if txn_type in (SET_DATA, RECONFIG):
             return self._set_data(zxid, time_ms, record, start)
-        if txn_type == OpCode.CREATE or txn_type == OpCode.CREATE2:
+        if txn_type in (CREATE, CREATE2):
             return self._create(txn_type, zxid, time_ms, session_id, record, start)
-        if txn_type == OpCode.DELETE or txn_type == OpCode.DELETE_CONTAINER:
+        if txn_type in (DELETE, DELETE_CONTAINER):
             length: int = LENGTH.unpack_from(record, start)[0]
             self._delete(record[start + 4 : start + 4 + length], zxid)
             return b""
-        if txn_type == OpCode.CREATE_TTL or txn_type == OpCode.CREATE_CONTAINER:
+        if txn_type in (CREATE_TTL, CREATE_CONTAINER):
             return self._create(txn_type, zxid, time_ms, session_id, record, start)
-        if txn_type == OpCode.SET_ACL:
+        if txn_type == SET_ACL:
             return self._set_acl(record, start)
-        if txn_type == OpCode.CREATE_SESSION:
+        if txn_type == CREATE_SESSION:
             self.sessions[session_id] = CreateSessionTxn.decode(Reader(record, start)).timeout_ms
-        elif txn_type == OpCode.CLOSE_SESSION:
+        elif txn_type == CLOSE_SESSION:
             self._close_session(session_id, zxid, record, start)
         return b""
 
@@ -234,24 +255,37 @@ class DataTree:
             raise NoNodeError
         length: int = LENGTH.unpack_from(record, at)[0]
         data_end = at + 4 + (length if length > 0 else 0)
-        if self.keeps_digest:
-            before = self._digest_of(path)
-        old = node.body
-        tail = len(old) - STAT_SIZE
-        czxid, _, ctime, _, _, cversion, aversion, owner, _, count, pzxid = STAT.unpack_from(old, tail)
         version: int = LENGTH.unpack_from(record, data_end)[0]
-        stat = STAT.pack(czxid, zxid, ctime, time_ms, version, cversion, aversion, owner, max(length, 0), count, pzxid)
-        node.body = record[at:data_end] + stat
-        node.crc = None
-        self.data_size += data_end - at - tail
-        if node.children is not None:
-            stat = node.refreshed()[-STAT_SIZE:]
+        old = node.body
+        czxid, _, ctime, _, _, cversion, aversion, owner, _, count, pzxid = STAT.unpack_from(old, len(old) - STAT_SIZE)
+        before = self._digest_of(path) if self.keeps_digest else 0
+        stat = self.put(
+            path,
+            record[at:data_end]
+            + STAT.pack(
+                czxid, zxid, ctime, time_ms, version, cversion, aversion, owner, data_end - at - 4, count, pzxid
+            ),
+        )
         if self.keeps_digest:
             self._change_digest(self._digest_of(path) - before)
-        if self.quotas:
-            self._count_usage(path, data_end - at - tail, 0)
-        self.changes.append((EventType.NODE_DATA_CHANGED, path, self.acls.entries(node.acl), b"", OPEN_ACL))
         return stat
+
+    def put(self, path: bytes, body: bytes) -> bytes:
+        """Give a znode that exists a new body; returns its encoded Stat."""
+        node = self.nodes[path]
+        difference = len(body) - len(node.body)
+        self.data_size += difference
+        node.body = body
+        node.crc = node.digest = None
+        children = node.children
+        if children is not None:
+            children.stale = True
+            body = node.refreshed()
+        if self.has_quotas:
+            self._count_usage(path, difference, 0)
+        if self.notes_changes:
+            self.changes.append((EventType.NODE_DATA_CHANGED, path, self.acls.entries(node.acl), b"", OPEN_ACL))
+        return body[-STAT_SIZE:]
 
     def _create(self, txn_type: int, zxid: int, time_ms: int, session_id: int, record: bytes, start: int) -> bytes:
         path_length: int = LENGTH.unpack_from(record, start)[0]
@@ -267,7 +301,7 @@ class DataTree:
             acl_end = reader.position
             acl_bytes = encode_acl(acl) if acl else OPEN_ACL_BYTES
         owner = 0
-        if txn_type == OpCode.CREATE or txn_type == OpCode.CREATE2:
+        if txn_type in (CREATE, CREATE2):
             if record[acl_end]:
                 owner = session_id
             # A log from before 3.4 ends here: the parent's counter then simply moves on by one.
@@ -275,98 +309,119 @@ class DataTree:
             parent_cversion: int = LENGTH.unpack_from(record, acl_end + 1)[0] if has_cversion else -1
         else:
             parent_cversion = LENGTH.unpack_from(record, acl_end)[0]
-            if txn_type == OpCode.CREATE_TTL:
+            if txn_type == CREATE_TTL:
                 owner = ttl_owner(Reader(record, acl_end + 4).read_long())
             else:
                 owner = CONTAINER_OWNER
-
         parent_path = path[: path.rindex(b"/")]
-        parent = self.nodes.get(parent_path)
-        if parent is None:
+        if parent_path not in self.nodes:
             raise NoNodeError
-        acl_id = self.acls.intern(acl_bytes)
-        existing = self.nodes.get(path)
-        if existing is not None:
-            existing.acl = acl_id
         before = self._digest_of(parent_path) if self.keeps_digest else 0
+        shown_owner = owner if self.owner_rules.kind(owner) is OwnerKind.EPHEMERAL else 0
+        stat = STAT.pack(zxid, zxid, time_ms, time_ms, 0, 0, 0, shown_owner, data_end - at - 4, 0, zxid)
+        is_new = self.add(path, parent_path, record[at:data_end] + stat, acl_bytes, owner, parent_cversion, zxid)
+        if self.keeps_digest:
+            self._change_digest(self._digest_of(parent_path) - before + (self._digest_of(path) if is_new else 0))
+        if not is_new:
+            raise NodeExistsError
+        reply = record[start:at]
+        return reply if txn_type == CREATE else reply + stat
+
+    def add(
+        self,
+        path: bytes,
+        parent_path: bytes,
+        body: bytes,
+        acl_bytes: bytes,
+        owner: int,
+        parent_cversion: int,
+        zxid: int,
+    ) -> bool:
+        """Add a znode below a parent that exists; False if it is there already, which then only takes the ACL."""
+        parent = self.nodes[parent_path]
+        acl_id = OPEN_ACL_ID if acl_bytes == OPEN_ACL_BYTES else self.acls.intern(acl_bytes)
         children = parent.children
         if children is None:
             children = parent.children = Children(0, STAT.unpack_from(parent.body, len(parent.body) - STAT_SIZE)[10])
-        if existing is None:
-            if parent_cversion == -1:
-                parent_cversion = children.cversion + 1
-            if parent_cversion > children.cversion:
-                children.cversion = parent_cversion
-                children.pzxid = zxid
-        else:
-            if parent_cversion > children.cversion:
-                children.cversion = parent_cversion
-                children.pzxid = zxid
-                children.stale = True
-                if self.keeps_digest:
-                    self._change_digest(self._digest_of(parent_path) - before)
-            raise NodeExistsError
-        children.paths[path] = None
+        existing = self.nodes.get(path)
+        if parent_cversion == -1 and existing is None:
+            parent_cversion = children.cversion + 1
+        if parent_cversion > children.cversion:
+            children.cversion = parent_cversion
+            children.pzxid = zxid
         children.stale = True
+        parent.digest = None
+        if existing is not None:
+            existing.acl = acl_id
+            return False
+        children.paths[path] = None
         children.listing = None
-        shown_owner = owner if owner == 0 else self.index_owner(path, owner)
-        data_length = data_end - at - 4
-        stat = STAT.pack(zxid, zxid, time_ms, time_ms, 0, 0, 0, shown_owner, data_length, 0, zxid)
-        self.nodes[path] = Znode(record[at:data_end] + stat, acl_id)
-        self.data_size += path_length + data_length
-        if self.keeps_digest:
-            self._change_digest(self._digest_of(parent_path) - before + self._digest_of(path))
+        if owner:
+            self.index_owner(path, owner)
+        self.nodes[path] = Znode(body, acl_id)
+        data_length = len(body) - 4 - STAT_SIZE
+        self.data_size += len(path) + data_length
         if parent_path.startswith(QUOTA):
             self._note_quota_created(parent_path, path)
-        if self.quotas:
+        if self.has_quotas:
             self._count_usage(path, data_length, 1)
-        acls = self.acls
-        self.changes.append(
-            (EventType.NODE_CREATED, path, acls.entries(acl_id), parent_path or b"/", acls.entries(parent.acl))
-        )
-        reply = record[start:at]
-        return reply if txn_type == OpCode.CREATE else reply + stat
+        if self.notes_changes:
+            entries = self.acls.entries
+            self.changes.append(
+                (EventType.NODE_CREATED, path, entries(acl_id), parent_path or b"/", entries(parent.acl))
+            )
+        return True
 
     def _delete(self, path: bytes, zxid: int) -> None:
         parent_path = path[: path.rindex(b"/")]
-        parent = self.nodes.get(parent_path)
-        if parent is None:
+        if parent_path not in self.nodes:
             raise NoNodeError
         before = self._digest_of(parent_path) if self.keeps_digest else 0
+        gone = self._digest_of(path) if self.keeps_digest and path in self.nodes else 0
+        was_there = self.remove(path, parent_path, zxid)
+        if self.keeps_digest:
+            self._change_digest(self._digest_of(parent_path) - before - gone)
+        if not was_there:
+            raise NoNodeError
+
+    def remove(self, path: bytes, parent_path: bytes, zxid: int) -> bool:
+        """Take a znode out, its parent noting it; False if it is gone already."""
+        parent = self.nodes[parent_path]
         children = parent.children
         if children is None:
             children = parent.children = Children(0, STAT.unpack_from(parent.body, len(parent.body) - STAT_SIZE)[10])
         children.paths.pop(path, None)
-        children.pzxid = max(children.pzxid, zxid)
+        if zxid > children.pzxid:
+            children.pzxid = zxid
         children.stale = True
         children.listing = None
-        node = self.nodes.get(path)
-        if self.keeps_digest:
-            gone = 0 if node is None else self._digest_of(path)
-            self._change_digest(self._digest_of(parent_path) - before - gone)
+        parent.digest = None
+        node = self.nodes.pop(path, None)
         if node is None:
-            raise NoNodeError
-        del self.nodes[path]
+            return False
         data_length = node.data_length
         self.data_size -= len(path) + data_length
         special = self.special_owners.pop(path, None) if self.special_owners else None
         if special is None and self.ephemerals:
             owner: int = STAT.unpack_from(node.body, len(node.body) - STAT_SIZE)[7]
-            owned = self.ephemerals.get(owner)
+            owned = self.ephemerals.get(owner) if owner else None
             if owned is not None:
                 owned.pop(path, None)
                 if not owned:
                     del self.ephemerals[owner]
-        if self.quotas:
+        if self.has_quotas:
             if parent_path.startswith(ZOOKEEPER) and path.endswith(b"/" + LIMITS_NAME):
                 self.quotas.discard(parent_path[len(QUOTA) :])
+                self.has_quotas = bool(self.quotas)
             self._count_usage(path, -data_length, -1)
-        acls = self.acls
-        self.changes.append(
-            (EventType.NODE_DELETED, path, acls.entries(node.acl), parent_path or b"/", acls.entries(parent.acl))
-        )
+        if self.notes_changes:
+            entries = self.acls.entries
+            self.changes.append(
+                (EventType.NODE_DELETED, path, entries(node.acl), parent_path or b"/", entries(parent.acl))
+            )
         if node.acl != OPEN_ACL_ID:
-            acls.release(node.acl)
+            self.acls.release(node.acl)
+        return True
 
     def _set_acl(self, record: bytes, start: int) -> bytes:
         reader = Reader(record, start)
@@ -382,6 +437,7 @@ class DataTree:
         self.acls.release(old_acl)
         at = len(node.body) - 28
         node.body = node.body[:at] + LENGTH.pack(version) + node.body[at + 4 :]
+        node.digest = None
         if self.keeps_digest:
             self._change_digest(self._digest_of(path) - before)
         return node.refreshed()[-STAT_SIZE:]
@@ -404,10 +460,10 @@ class DataTree:
     def _apply_multi(self, zxid: int, time_ms: int, session_id: int, record: bytes, start: int) -> bytes:
         txns = MultiTxn.decode(Reader(record, start)).txns or []
         out: list[bytes] = []
-        if any(txn.type == OpCode.ERROR for txn in txns):
+        if any(txn.type == ERROR for txn in txns):
             code = int(ErrorCode.OK)
             for txn in txns:
-                if txn.type == OpCode.ERROR:
+                if txn.type == ERROR:
                     code = ErrorTxn.from_bytes(txn.data or b"").err
                 out.append(_MULTI_HEADER.pack(-1, False, code) + LENGTH.pack(code))
             return b"".join([*out, _MULTI_END])
@@ -449,6 +505,7 @@ class DataTree:
         name = path[len(parent_path) + 1 :]
         if name == LIMITS_NAME:
             self.quotas.add(limited)
+            self.has_quotas = True
         elif name == USAGE_NAME:
             self._recount_usage(limited)
 
@@ -488,4 +545,4 @@ class DataTree:
         stat = bytearray(node.body[-STAT_SIZE:])
         stat[52:56] = LENGTH.pack(len(data))
         node.body = LENGTH.pack(len(data)) + data + bytes(stat)
-        node.crc = None
+        node.crc = node.digest = None

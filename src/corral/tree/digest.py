@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 from typing import Final
-from zlib import crc32
+
+from corral.jute.checksums import crc32
 
 DIGEST_VERSION: Final = 2
 DIGEST_MASK: Final = 2**64 - 1

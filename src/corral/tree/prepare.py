@@ -1,18 +1,15 @@
 """Turning requests into transactions: every check, against the tree and the changes still on their way into it.
 
 Source: PrepRequestProcessor. A transaction is idempotent and carries its results (new versions, the final path of a
-sequential znode, the completed ACL), so that applying it decides nothing. Because several requests are prepared
-before the first is applied, what they will change is kept as :class:`Pending` states in two generations: the batch
-that is being gathered and the one whose log write is under way. When a batch has been applied its generation is
-dropped whole.
+sequential znode, the completed ACL), so that applying it decides nothing.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
-from zlib import crc32
+from typing import TYPE_CHECKING, Any, Final
 
+from corral.jute.checksums import crc32
 from corral.jute.errors import (
     BadArgumentsError,
     BadVersionError,
@@ -28,7 +25,24 @@ from corral.jute.errors import (
     SessionExpiredError,
     UnimplementedError,
 )
-from corral.jute.ops import CreateMode, OpCode, Permission
+from corral.jute.ops import (
+    CHECK,
+    CLOSE_SESSION,
+    CREATE,
+    CREATE2,
+    CREATE_CONTAINER,
+    CREATE_SESSION,
+    CREATE_TTL,
+    DELETE,
+    DELETE_CONTAINER,
+    ERROR,
+    MULTI,
+    RECONFIG,
+    SET_ACL,
+    SET_DATA,
+    CreateMode,
+    Permission,
+)
 from corral.jute.primitives import JuteError, Reader, write_int
 from corral.jute.records import (
     Acl,
@@ -44,8 +58,9 @@ from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, AccessControl, Identity, e
 from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
 from corral.tree.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, ttl_owner
 from corral.tree.paths import RESERVED, ROOT, parent_of, validate_path
+from corral.tree.pending import Pending, PendingStates
 from corral.tree.quota import QuotaText, limits_path, usage_path
-from corral.tree.znode import LENGTH, STAT_SIZE
+from corral.tree.znode import LENGTH, STAT, STAT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,65 +70,13 @@ if TYPE_CHECKING:
 _CREATE_TAIL = struct.Struct(">?i")
 _TTL_TAIL = struct.Struct(">iq")
 _VERSION_MAX: Final = 2**31 - 1
-_CREATE_MODES: Final = {int(mode): mode for mode in CreateMode}
-_CREATES: Final = frozenset({OpCode.CREATE, OpCode.CREATE2, OpCode.CREATE_TTL, OpCode.CREATE_CONTAINER})
-
-
-class Pending:
-    """What a znode will be once the transactions prepared so far are applied."""
-
-    __slots__ = (
-        "acl",
-        "aversion",
-        "child_count",
-        "crc",
-        "ctime",
-        "cversion",
-        "czxid",
-        "data_length",
-        "digest",
-        "exists",
-        "mtime",
-        "mzxid",
-        "owner",
-        "pzxid",
-        "version",
-    )
-
-    czxid: int
-    mzxid: int
-    ctime: int
-    mtime: int
-    version: int
-    cversion: int
-    aversion: int
-    owner: int
-    pzxid: int
-    child_count: int
-    acl: tuple[Acl, ...]
-    data_length: int
-    crc: int
-    digest: int
-    exists: bool
-
-    def copy(self) -> Pending:
-        other = Pending()
-        other.czxid = self.czxid
-        other.mzxid = self.mzxid
-        other.ctime = self.ctime
-        other.mtime = self.mtime
-        other.version = self.version
-        other.cversion = self.cversion
-        other.aversion = self.aversion
-        other.owner = self.owner
-        other.pzxid = self.pzxid
-        other.child_count = self.child_count
-        other.acl = self.acl
-        other.data_length = self.data_length
-        other.crc = self.crc
-        other.digest = self.digest
-        other.exists = self.exists
-        return other
+_CREATE_MODES: Final = {int(mode): (mode, mode.is_ephemeral, mode.is_sequential) for mode in CreateMode}
+_READ, _WRITE, _CREATE_CHILD, _DELETE_CHILD, _ADMIN = (
+    int(each) for each in (Permission.READ, Permission.WRITE, Permission.CREATE, Permission.DELETE, Permission.ADMIN)
+)
+Effect = tuple[Any, ...] | None
+"""What the transaction does, worked out: the arguments of ``DataTree.put``, ``add`` or ``remove``."""
+_CREATES: Final = frozenset({CREATE, CREATE2, CREATE_TTL, CREATE_CONTAINER})
 
 
 def _next_version(current: int, expected: int) -> int:
@@ -124,10 +87,7 @@ def _next_version(current: int, expected: int) -> int:
 
 
 class Preparer:
-    """Checks requests and makes transactions of them, in the order in which they are to be applied.
-
-    ``digest`` is the tree's digest after everything prepared so far. ``session_exists`` is asked for each write.
-    """
+    """Checks requests and makes transactions of them, in the order in which they are to be applied."""
 
     def __init__(
         self,
@@ -145,114 +105,27 @@ class Preparer:
         self.enforce_quota = enforce_quota
         self.close_session_lists_paths = close_session_lists_paths
         self.reconfig_enabled = reconfig_enabled
-        self.digest = tree.digest
         self.closing: set[int] = set()
-        self._gathered: dict[bytes, Pending] = {}
-        self._under_way: dict[bytes, Pending] = {}
-        # While a multi is prepared, what was gathered before it; the multi's own changes may yet be thrown away.
-        self._before_multi: dict[bytes, Pending] = {}
+        self.states = PendingStates(tree, digests=digests)
         self._new_ephemerals: dict[int, dict[bytes, None]] = {}
         self._new_ephemerals_under_way: dict[int, dict[bytes, None]] = {}
         self._new_sessions: dict[int, int] = {}
 
-    # Generations
+    @property
+    def digest(self) -> int:
+        """The tree's digest after everything prepared so far."""
+        return self.states.digest
 
     def hand_over(self) -> None:
         """The gathered batch goes to the log; a new one begins. The previous one must have been applied."""
-        assert not self._under_way
-        self._under_way = self._gathered
-        self._gathered = {}
+        self.states.hand_over()
         self._new_ephemerals_under_way = self._new_ephemerals
         self._new_ephemerals = {}
 
     def applied(self) -> None:
         """The batch that was under way is in the tree."""
-        nodes = self.tree.nodes
-        for path, state in self._under_way.items():
-            node = nodes.get(path)
-            if node is not None:
-                node.crc = state.crc
-        self._under_way = {}
+        self.states.applied()
         self._new_ephemerals_under_way = {}
-
-    # Looking at what will be
-
-    def find(self, path: bytes) -> Pending | None:
-        """The state ``path`` will have, or None if it will not exist."""
-        if path == b"/":
-            path = ROOT
-        state = self._gathered.get(path) or self._before_multi.get(path) or self._under_way.get(path)
-        if state is None:
-            return self._load(path)
-        return state if state.exists else None
-
-    def _own(self, path: bytes, state: Pending) -> Pending:
-        """``state`` itself if it may be changed in place, else a copy: older generations keep theirs."""
-        if path == b"/":
-            path = ROOT
-        return state.copy() if path in self._under_way or path in self._before_multi else state
-
-    def _load(self, path: bytes) -> Pending | None:
-        tree = self.tree
-        node = tree.nodes.get(path)
-        if node is None:
-            return None
-        state = Pending()
-        (
-            state.czxid,
-            state.mzxid,
-            state.ctime,
-            state.mtime,
-            state.version,
-            state.cversion,
-            state.aversion,
-            state.owner,
-            state.pzxid,
-        ) = tree.persisted(path, node)
-        state.child_count = node.child_count
-        state.acl = tree.acls.entries(node.acl)
-        state.data_length = node.data_length
-        state.exists = True
-        if self.digests:
-            if node.crc is None:
-                node.crc = content_crc(path, node.body[4:-STAT_SIZE])
-            state.crc = node.crc
-            state.digest = self._digest_of(path, state)
-        else:
-            state.crc = state.digest = 0
-        return state
-
-    def _digest_of(self, path: bytes, state: Pending) -> int:
-        if not counts_for_digest(path):
-            return 0
-        return crc32(
-            STAT_FOR_DIGEST.pack(
-                state.czxid,
-                state.mzxid,
-                state.pzxid,
-                state.ctime,
-                state.mtime,
-                state.version,
-                state.cversion,
-                state.aversion,
-                state.owner,
-            ),
-            state.crc,
-        )
-
-    def _store(self, path: bytes, state: Pending) -> None:
-        """Let ``state``, which differs from the last one in what the digest covers, be what comes of ``path``."""
-        if self.digests:
-            digest = self._digest_of(path, state)
-            self.digest = self.digest + digest - state.digest & DIGEST_MASK
-            state.digest = digest
-        self._gathered[ROOT if path == b"/" else path] = state
-
-    def _store_gone(self, path: bytes, state: Pending) -> None:
-        gone = state.copy()
-        gone.exists = False
-        self.digest = self.digest - state.digest & DIGEST_MASK
-        self._gathered[path] = gone
 
     # Requests
 
@@ -264,31 +137,32 @@ class Preparer:
         identities: Sequence[Identity],
         zxid: int,
         time_ms: int,
-    ) -> bytes:
+    ) -> tuple[bytes, Effect]:
         """The record of the transaction that does what the request asks, whose type is the request's ``op``.
 
-        Raises a KeeperError if the request is refused, and MarshallingError if it cannot be decoded; ``zxid`` is then
-        used up by an error transaction in the first case only.
+        With it comes the effect worked out already, for ``DataTree.put``, ``add`` or ``remove``; None if the record
+        is to be applied. Raises a KeeperError if the request is refused, and MarshallingError if it cannot be
+        decoded; ``zxid`` is then used up by an error transaction in the first case only.
         """
-        if op == OpCode.SET_DATA:
+        if op == SET_DATA:
             return self._set_data(session_id, body, identities, zxid, time_ms)
         if op in _CREATES:
             return self._create(op, session_id, body, identities, zxid, time_ms)
-        if op == OpCode.DELETE:
+        if op == DELETE:
             return self._delete(session_id, body, identities, zxid)
-        if op == OpCode.MULTI:
-            return self._multi(session_id, body, identities, zxid, time_ms)
-        if op == OpCode.SET_ACL:
-            return self._set_acl(session_id, body, identities)
-        if op == OpCode.CREATE_SESSION:
-            return body
-        if op == OpCode.CLOSE_SESSION:
-            return self._close_session(session_id, zxid)
-        if op == OpCode.DELETE_CONTAINER:
-            return self._delete_container(body, zxid)
-        if op == OpCode.CHECK:
-            return self._check(session_id, body, identities)
-        if op == OpCode.RECONFIG:
+        if op == MULTI:
+            return self._multi(session_id, body, identities, zxid, time_ms), None
+        if op == SET_ACL:
+            return self._set_acl(session_id, body, identities), None
+        if op == CREATE_SESSION:
+            return body, None
+        if op == CLOSE_SESSION:
+            return self._close_session(session_id, zxid), None
+        if op == DELETE_CONTAINER:
+            return self._delete_container(body, zxid), None
+        if op == CHECK:
+            return self._check(session_id, body, identities), None
+        if op == RECONFIG:
             self._refuse_reconfig(session_id, body)
         raise UnimplementedError
 
@@ -309,7 +183,9 @@ class Preparer:
         ):
             raise SessionExpiredError
 
-    def _set_data(self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int, time_ms: int) -> bytes:
+    def _set_data(
+        self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int, time_ms: int
+    ) -> tuple[bytes, Effect]:
         try:
             path_length: int = LENGTH.unpack_from(body, 0)[0]
             at = 4 + path_length
@@ -319,44 +195,58 @@ class Preparer:
         except struct.error:
             raise MarshallingError from None
         if path_length < 0 or length < -1:
-            if path_length < 0 and path_length == -1:
+            if path_length == -1:
                 raise BadArgumentsError("a path is missing")
             raise MarshallingError
-        self.check_session(session_id)
+        if session_id not in self.tree.sessions or session_id in self.closing:
+            self.check_session(session_id)
         path = body[4:at]
-        state = self._gathered.get(path)
-        if state is None or not state.exists or not path:
+        key = ROOT if path == b"/" else path
+        states = self.states
+        state = states.gathered.get(key)
+        if state is None or state.body is None or not path:
             if not path:
                 validate_path(path)
-            found = self.find(path)
-            if found is None:
+            state = states.find(key)
+            if state is None:
                 validate_path(path)
                 raise NoNodeError
-            state = self._own(path, found)
+            if states.under_way or states.before_multi:
+                state = states.own(key, state)
         if state.acl is not OPEN_ACL:
-            self.access.check(state.acl, Permission.WRITE, identities)
+            self.access.check(state.acl, _WRITE, identities)
+        old = state.body
+        assert old is not None
         if self.enforce_quota:
             self._check_quota(path, max(length, 0) - state.data_length, 0)
-        if expected == -1 and 0 <= state.version < _VERSION_MAX:
-            version = state.version + 1
+        czxid, _, ctime, _, version, shown_cversion, aversion, owner, _, count, pzxid = STAT.unpack_from(
+            old, len(old) - STAT_SIZE
+        )
+        if expected == -1 and 0 <= version < _VERSION_MAX:
+            version += 1
         else:
-            version = _next_version(state.version, expected)
-        state.version = version
-        state.mzxid = zxid
-        state.mtime = time_ms
-        state.data_length = length if length > 0 else 0
-        if self.digests:
-            # Inlined _store: this is the most frequent write.
-            state.crc = crc32(body[at + 4 : end], 0 if path == b"/" else crc32(path))
-            digest = self._digest_of(path, state)
-            self.digest = self.digest + digest - state.digest & DIGEST_MASK
+            version = _next_version(version, expected)
+        new = body[at:end] + STAT.pack(
+            czxid, zxid, ctime, time_ms, version, shown_cversion, aversion, owner, end - at - 4, count, pzxid
+        )
+        if states.digests and counts_for_digest(path):
+            # What PendingStates.store does, without unpacking again: this is the most frequent write.
+            state.crc = crc = crc32(body[at + 4 : end], crc32(key))
+            digest = crc32(
+                STAT_FOR_DIGEST.pack(
+                    czxid, zxid, state.pzxid, ctime, time_ms, version, state.cversion, aversion, state.owner
+                ),
+                crc,
+            )
+            states.digest = states.digest + digest - state.digest & DIGEST_MASK
             state.digest = digest
-        self._gathered[ROOT if path == b"/" else path] = state
-        return body[:end] + LENGTH.pack(version)
+        state.body = new
+        states.gathered[key] = state
+        return body[:end] + LENGTH.pack(version), (path, new)
 
     def _create(
         self, op: int, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int, time_ms: int
-    ) -> bytes:
+    ) -> tuple[bytes, Effect]:
         try:
             path_length: int = LENGTH.unpack_from(body, 0)[0]
             at = 4 + path_length
@@ -372,7 +262,7 @@ class Preparer:
                 acl_end = reader.position
             ttl_ms = -1
             flags: int
-            if op == OpCode.CREATE_TTL:
+            if op == CREATE_TTL:
                 flags, ttl_ms = _TTL_TAIL.unpack_from(body, acl_end)
             else:
                 flags = LENGTH.unpack_from(body, acl_end)[0]
@@ -380,14 +270,14 @@ class Preparer:
             raise MarshallingError from None
         if path_length < -1 or length < -1:
             raise MarshallingError
-        mode = _CREATE_MODES.get(flags)
-        if mode is None:
+        known = _CREATE_MODES.get(flags)
+        if known is None:
             raise BadArgumentsError(f"create flags {flags} are not known")
-        if mode is not CreateMode.PERSISTENT and mode is not CreateMode.EPHEMERAL:
+        mode, is_ephemeral, is_sequential = known
+        if flags > 3 or op == CREATE_TTL:
             self._check_ttl(op, mode, ttl_ms)
-        elif ttl_ms != -1 or op == OpCode.CREATE_TTL:
-            raise BadArgumentsError("a time to live needs one of the TTL modes")
-        self.check_session(session_id)
+        if session_id not in self.tree.sessions or session_id in self.closing:
+            self.check_session(session_id)
         if path_length == -1:
             raise MarshallingError
         given = body[4:at]
@@ -395,16 +285,16 @@ class Preparer:
             raise BadArgumentsError(f"{given[:200]!r} cannot be created")
         acl = OPEN_ACL if requested is OPEN_ACL else tuple(self.access.complete(requested, identities))
         parent_path = parent_of(given)
-        parent = self.find(parent_path)
+        parent = self.states.find(parent_path)
         if parent is None:
             raise NoNodeError
         if parent.acl is not OPEN_ACL:
-            self.access.check(parent.acl, Permission.CREATE, identities)
+            self.access.check(parent.acl, _CREATE_CHILD, identities)
         path = given
-        if mode.is_sequential:
+        if is_sequential:
             path = given + b"%010d" % parent.cversion
         validate_path(path)
-        if self.find(path) is not None:
+        if self.states.find(path) is not None:
             raise NodeExistsError
         if parent.owner and self.tree.owner_rules.kind(parent.owner) is OwnerKind.EPHEMERAL:
             raise NoChildrenForEphemeralsError
@@ -415,36 +305,46 @@ class Preparer:
         cversion = parent.cversion + 1
         if cversion > _VERSION_MAX:
             cversion = -(2**31)
-        # What cannot be told from the operation follows from the flags, and the other way round: see facts 1.7.
-        if op == OpCode.CREATE_CONTAINER:
+        # The operation, not the flags, tells the kind of znode: see docs/divergence.md.
+        if op == CREATE_CONTAINER:
             owner = CONTAINER_OWNER
-        elif op == OpCode.CREATE_TTL:
+        elif op == CREATE_TTL:
             owner = ttl_owner(ttl_ms)
         else:
-            owner = session_id if mode.is_ephemeral else 0
-        self._store_parent_of_new(parent_path, parent, cversion, zxid)
+            owner = session_id if is_ephemeral else 0
+        states = self.states
+        if states.under_way or states.before_multi:
+            parent = states.own(parent_path, parent)
+        parent.child_count += 1
+        parent.cversion = cversion
+        parent.pzxid = zxid
+        states.store(parent_path, parent)
         state = Pending()
-        state.czxid = state.mzxid = state.pzxid = zxid
-        state.ctime = state.mtime = time_ms
-        state.version = state.cversion = state.aversion = state.child_count = state.digest = 0
+        shown_owner = owner if owner == session_id else 0
+        stat = STAT.pack(zxid, zxid, time_ms, time_ms, 0, 0, 0, shown_owner, data_length, 0, zxid)
+        state.body = new = body[at:data_end] + stat
         state.owner = owner
         state.acl = acl
-        state.data_length = data_length
-        state.exists = True
-        state.crc = content_crc(path, body[at + 4 : data_end]) if self.digests else 0
-        self._store(path, state)
+        state.cversion = state.child_count = state.digest = 0
+        state.pzxid = zxid
+        state.crc = content_crc(path, body[at + 4 : data_end]) if states.digests else 0
+        states.store(path, state)
         if owner == session_id:
             self._new_ephemerals.setdefault(session_id, {})[path] = None
 
-        head = body[:acl_end] if path is given and acl is OPEN_ACL else None
-        if head is None:
-            encoded = OPEN_ACL_BYTES if acl is OPEN_ACL else encode_acl(acl)
+        if acl is OPEN_ACL:
+            encoded = OPEN_ACL_BYTES
+            head = body[:acl_end] if path is given else LENGTH.pack(len(path)) + path + body[at:acl_end]
+        else:
+            encoded = encode_acl(acl)
             head = LENGTH.pack(len(path)) + path + body[at:data_end] + encoded
-        if op == OpCode.CREATE_TTL:
-            return head + _TTL_TAIL.pack(cversion, ttl_ms)
-        if op == OpCode.CREATE_CONTAINER:
-            return head + LENGTH.pack(cversion)
-        return head + _CREATE_TAIL.pack(mode.is_ephemeral, cversion)
+        if op == CREATE_TTL:
+            record = head + _TTL_TAIL.pack(cversion, ttl_ms)
+        elif op == CREATE_CONTAINER:
+            record = head + LENGTH.pack(cversion)
+        else:
+            record = head + _CREATE_TAIL.pack(is_ephemeral, cversion)
+        return record, (path, parent_path, new, encoded, owner, cversion, zxid)
 
     def _check_ttl(self, op: int, mode: CreateMode, ttl_ms: int) -> None:
         if mode.has_ttl:
@@ -452,58 +352,52 @@ class Preparer:
                 raise UnimplementedError
             if not 0 < ttl_ms <= TTL_MAX_MS:
                 raise BadArgumentsError(f"a time to live is 1 to {TTL_MAX_MS} ms, not {ttl_ms}")
-        elif ttl_ms != -1 or op == OpCode.CREATE_TTL:
+        elif ttl_ms != -1 or op == CREATE_TTL:
             raise BadArgumentsError("a time to live needs one of the TTL modes")
 
-    def _store_parent_of_new(self, parent_path: bytes, parent: Pending, cversion: int, zxid: int) -> None:
-        parent = self._own(parent_path, parent)
-        parent.child_count += 1
-        parent.cversion = cversion
-        parent.pzxid = zxid
-        self._store(parent_path, parent)
-
-    def _remove(self, path: bytes, state: Pending, zxid: int) -> None:
+    def _remove(self, path: bytes, parent_path: bytes, state: Pending, zxid: int) -> None:
         """Take ``path`` out of what will be, its parent noting it."""
-        parent_path = parent_of(path)
-        found = self.find(parent_path)
+        states = self.states
+        found = states.find(parent_path)
         assert found is not None
-        parent = self._own(parent_path, found)
+        parent = states.own(parent_path, found)
         parent.child_count -= 1
         parent.pzxid = zxid
-        self._store(parent_path, parent)
-        self._store_gone(path, state)
+        states.store(parent_path, parent)
+        states.store_gone(path, state)
 
-    def _delete(self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int) -> bytes:
+    def _delete(self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int) -> tuple[bytes, Effect]:
         path, expected = _path_and_int(body)
         self.check_session(session_id)
         if path is None:
             raise MarshallingError
         if b"/" not in path or b"\0" in path or path in RESERVED:
             raise BadArgumentsError(f"{path[:200]!r} cannot be deleted")
-        parent = self.find(parent_of(path))
+        parent_path = parent_of(path)
+        parent = self.states.find(parent_path)
         if parent is None:
             raise NoNodeError
         if parent.acl is not OPEN_ACL:
-            self.access.check(parent.acl, Permission.DELETE, identities)
-        state = self.find(path)
+            self.access.check(parent.acl, _DELETE_CHILD, identities)
+        state = self.states.find(path)
         if state is None:
             raise NoNodeError
-        if expected not in (-1, state.version):
+        if expected != -1 and expected != state.version:
             raise BadVersionError
         if state.child_count > 0:
             raise NotEmptyError
-        self._remove(path, state, zxid)
-        return body[: 4 + len(path)]
+        self._remove(path, parent_path, state, zxid)
+        return body[: 4 + len(path)], (path, parent_path, zxid)
 
     def _delete_container(self, path: bytes, zxid: int) -> bytes:
-        state = self.find(path)
+        state = self.states.find(path)
         if state is None:
             raise NoNodeError
         if state.child_count > 0:
             raise NotEmptyError
         if self.tree.owner_rules.kind(state.owner) is OwnerKind.EPHEMERAL:
             raise BadVersionError
-        self._remove(path, state, zxid)
+        self._remove(path, parent_of(path), state, zxid)
         return LENGTH.pack(len(path)) + path
 
     def _set_acl(self, session_id: int, body: bytes, identities: Sequence[Identity]) -> bytes:
@@ -514,16 +408,19 @@ class Preparer:
         self.check_session(session_id)
         path = validate_path(request.path)
         acl = self.access.complete(_checked_acl(request.acl), identities)
-        state = self.find(path)
+        state = self.states.find(path)
         if state is None:
             raise NoNodeError
-        self.access.check(state.acl, Permission.ADMIN, identities)
-        state = self._own(path, state)
-        state.aversion = _next_version(state.aversion, request.version)
+        self.access.check(state.acl, _ADMIN, identities)
+        aversion = LENGTH.pack(_next_version(state.aversion, request.version))
+        state = self.states.own(path, state)
+        old = state.body
+        assert old is not None
+        state.body = old[:-28] + aversion + old[-24:]
         encoded = encode_acl(acl)
         state.acl = OPEN_ACL if encoded == OPEN_ACL_BYTES else tuple(acl)
-        self._store(path, state)
-        return LENGTH.pack(len(path)) + path + encoded + LENGTH.pack(state.aversion)
+        self.states.store(path, state)
+        return LENGTH.pack(len(path)) + path + encoded + aversion
 
     def _refuse_reconfig(self, session_id: int, body: bytes) -> None:
         """A standalone server has no members to change."""
@@ -539,10 +436,10 @@ class Preparer:
         given, expected = _path_and_int(body)
         self.check_session(session_id)
         path = validate_path(given)
-        state = self.find(path)
+        state = self.states.find(path)
         if state is None:
             raise NoNodeError
-        self.access.check(state.acl, Permission.READ, identities)
+        self.access.check(state.acl, _READ, identities)
         return body[: 4 + len(path)] + LENGTH.pack(_next_version(state.version, expected))
 
     def _close_session(self, session_id: int, zxid: int) -> bytes:
@@ -551,32 +448,31 @@ class Preparer:
         candidates.update(self._new_ephemerals.get(session_id, ()))
         doomed: list[bytes | None] = []
         for path in candidates:
-            state = self.find(path)
+            state = self.states.find(path)
             if state is not None and state.owner == session_id:
-                self._remove(path, state, zxid)
+                self._remove(path, parent_of(path), state, zxid)
                 doomed.append(path)
         self.closing.add(session_id)
         return CloseSessionTxn(doomed).to_bytes() if self.close_session_lists_paths else b""
 
     def _multi(self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int, time_ms: int) -> bytes:
         operations = _split_multi(body)
-        digest = self.digest
-        self._before_multi, self._gathered = self._gathered, {}
+        states = self.states
+        states.begin_multi()
         txns: list[SubTxn] = []
         failed = False
         for op, request in operations:
             if failed:
-                txns.append(SubTxn(OpCode.ERROR, ErrorTxn(ErrorCode.RUNTIME_INCONSISTENCY).to_bytes()))
+                txns.append(SubTxn(ERROR, ErrorTxn(ErrorCode.RUNTIME_INCONSISTENCY).to_bytes()))
                 continue
             try:
-                txns.append(SubTxn(op, self.prepare(op, session_id, request, identities, zxid, time_ms)))
+                record, _ = self.prepare(op, session_id, request, identities, zxid, time_ms)
+                txns.append(SubTxn(op, record))
             except KeeperError as error:
-                txns.append(SubTxn(OpCode.ERROR, ErrorTxn(error.code).to_bytes()))
-                self._gathered.clear()
-                self.digest = digest
+                txns.append(SubTxn(ERROR, ErrorTxn(error.code).to_bytes()))
+                states.roll_back_multi()
                 failed = True
-        self._before_multi.update(self._gathered)
-        self._gathered, self._before_multi = self._before_multi, {}
+        states.end_multi()
         return MultiTxn(txns).to_bytes()
 
     # Quotas
@@ -623,7 +519,7 @@ def _path_and_int(body: bytes) -> tuple[bytes | None, int]:
         raise MarshallingError from None
 
 
-_MULTI_WRITES: Final = frozenset({*_CREATES, OpCode.DELETE, OpCode.SET_DATA, OpCode.CHECK})
+_MULTI_WRITES: Final = frozenset({*_CREATES, DELETE, SET_DATA, CHECK})
 
 
 def _split_multi(body: bytes) -> list[tuple[int, bytes]]:
@@ -646,15 +542,15 @@ def _split_multi(body: bytes) -> list[tuple[int, bytes]]:
                 acl = _read_acl(reader)
                 if acl is None:
                     raise MarshallingError
-                mode = _CREATE_MODES.get(reader.read_int())
-                if mode is None:
+                known = _CREATE_MODES.get(reader.read_int())
+                if known is None:
                     raise MarshallingError
-                if op == OpCode.CREATE_TTL:
+                if op == CREATE_TTL:
                     reader.read_long()
-                elif mode is CreateMode.CONTAINER:
-                    op = OpCode.CREATE_CONTAINER
+                elif known[0] is CreateMode.CONTAINER:
+                    op = CREATE_CONTAINER
             else:
-                if op == OpCode.SET_DATA:
+                if op == SET_DATA:
                     reader.read_buffer()
                 reader.read_int()
             operations.append((op, body[start : reader.position]))

@@ -123,15 +123,13 @@ class WatchTables:
         self._on_told = told
         self._data = _Table()
         self._child = _Table()
-        self._paths_of: dict[Watcher, set[bytes]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._paths_of)
+        self.watchers: dict[Watcher, set[bytes]] = {}
+        """Who watches anything, and which paths."""
 
     def _remember(self, watcher: Watcher, path: bytes) -> None:
-        paths = self._paths_of.get(watcher)
+        paths = self.watchers.get(watcher)
         if paths is None:
-            paths = self._paths_of[watcher] = set()
+            paths = self.watchers[watcher] = set()
         paths.add(path)
 
     def watch_data(self, path: bytes, watcher: Watcher) -> None:
@@ -166,18 +164,18 @@ class WatchTables:
     def forget(self, watcher: Watcher) -> None:
         """Drop all watches of a watcher that is no more."""
         everything = WatchMode.STANDARD | WatchMode.PERSISTENT | WatchMode.PERSISTENT_RECURSIVE
-        for path in self._paths_of.pop(watcher, ()):
+        for path in self.watchers.pop(watcher, ()):
             self._data.remove(path, watcher, everything)
             self._child.remove(path, watcher, everything)
 
     def _forget_if_gone(self, watcher: Watcher, path: bytes) -> None:
         if watcher in self._data.paths.get(path, ()) or watcher in self._child.paths.get(path, ()):
             return
-        paths = self._paths_of.get(watcher)
+        paths = self.watchers.get(watcher)
         if paths is not None:
             paths.discard(path)
             if not paths:
-                del self._paths_of[watcher]
+                del self.watchers[watcher]
 
     def trigger(self, changes: list[Change], zxid: int) -> None:
         """Tell the watchers of what one transaction changed, in the order in which it changed it."""

@@ -37,15 +37,16 @@ class Children:
 
 
 class Znode:
-    """``acl`` is a number of the AclTable; ``crc`` the CRC-32 of path and data, if already known."""
+    """``acl`` is a number of the AclTable. ``crc`` (of path and data) and ``digest`` are kept once computed."""
 
-    __slots__ = ("acl", "body", "children", "crc")
+    __slots__ = ("acl", "body", "children", "crc", "digest")
 
     def __init__(self, body: bytes, acl: int, children: Children | None = None) -> None:
         self.body = body
         self.acl = acl
         self.children = children
         self.crc: int | None = None
+        self.digest: int | None = None
 
     @property
     def data(self) -> bytes | None:

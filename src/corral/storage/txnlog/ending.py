@@ -22,8 +22,8 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
-from zlib import adler32
 
+from corral.jute.checksums import adler32
 from corral.storage.txnlog.format import (
     FRAME,
     FRAME_AND_ZXID,
@@ -201,19 +201,49 @@ def _is_record(tail: bytes, position: int, last_zxid: int) -> bool:
     return adler32(tail[start:end]) == int(stored)
 
 
+def restore_entry(entry: bytes, stored: int) -> bytes | None:
+    """The entry as it was written, if a single changed byte explains why its checksum is not ``stored``.
+
+    If that byte is one of the checksum, the entry is as it was.
+    """
+    computed = adler32(entry)
+    if _differs_in_one_place(stored, computed):
+        return entry
+    found = _changed_byte(stored, computed, len(entry))
+    if found is None:
+        return None
+    position, change = found
+    value = entry[position] + change
+    if not 0 <= value <= 255:
+        return None
+    return entry[:position] + bytes([value]) + entry[position + 1 :]
+
+
 def _differs_by_a_byte(stored: int, computed: int, length: int) -> bool:
     """Whether one changed byte, of the checksum or of the ``length`` bytes summed up, explains the difference."""
+    return _differs_in_one_place(stored, computed) or _changed_byte(stored, computed, length) is not None
+
+
+def _differs_in_one_place(stored: int, computed: int) -> bool:
     difference = stored ^ computed
-    if any(difference & ~(0xFF << shift) == 0 for shift in range(0, 64, 8)):
-        return True
-    # An Adler-32 is two sums: of all bytes (low half), and of all those sums on the way (high half). A byte that grew
-    # by d changes the first by d and the second by d for each place from its own to the end.
+    return any(difference & ~(0xFF << shift) == 0 for shift in range(0, 64, 8))
+
+
+def _changed_byte(stored: int, computed: int, length: int) -> tuple[int, int] | None:
+    """Which of ``length`` bytes would have to grow by how much to get from one Adler-32 to the other.
+
+    An Adler-32 is two sums: of all bytes (low half), and of all those sums on the way (high half). A byte that grows
+    by d changes the first by d, and the second by d for each place from its own to the end.
+    """
+    if stored > 0xFFFFFFFF:
+        return None
     low = ((stored & 0xFFFF) - (computed & 0xFFFF)) % _ADLER_MODULUS
     high = ((stored >> 16) - (computed >> 16)) % _ADLER_MODULUS
-    if low == 0 or 256 <= low <= _ADLER_MODULUS - 256:
-        return False
+    change = low if low < 256 else low - _ADLER_MODULUS
+    if change == 0 or change < -255:
+        return None
     places = high * pow(low, -1, _ADLER_MODULUS) % _ADLER_MODULUS
-    return 1 <= places <= length
+    return (length - places, change) if 1 <= places <= length else None
 
 
 def _describe(tail: bytes, stored: int, length: int, computed: int | None, fits: bool) -> str:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import struct
 from typing import Final
-from zlib import adler32
 
+from corral.jute.checksums import adler32
 from corral.jute.records import FileHeader
 
 MAGIC: Final = 0x5A4B4C47

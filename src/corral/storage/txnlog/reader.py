@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from zlib import adler32
 
+from corral.jute.checksums import adler32
 from corral.storage.errors import DiskError
 from corral.storage.txnlog.ending import Ending, examine_ending, read_range
 from corral.storage.txnlog.format import FRAME, FRAME_AND_ZXID, HEADER, MAGIC, MARK, SMALLEST_ENTRY, SMALLEST_RECORD

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import adler32
 
+from corral.jute.checksums import adler32
 from corral.storage.errors import DiskError
-from corral.storage.txnlog.ending import Ending, EndKind
+from corral.storage.txnlog.ending import Ending, EndKind, restore_entry
 from corral.storage.txnlog.format import FRAME, MARK, SMALLEST_ENTRY
 from corral.storage.txnlog.reader import LogReader
 
@@ -26,11 +26,13 @@ class GoodRecord:
 class Damage:
     """What could not be read, up to the next good record or the end.
 
-    ``entry`` is there if only the checksum is wrong: a length that leads to an end mark, and that many bytes.
+    ``entry`` is there if only its checksum or only its end mark is wrong. ``restored`` is the entry as it was written,
+    if a single changed byte explains the damage.
     """
 
     ending: Ending
-    entry: bytes | None
+    entry: bytes | None = None
+    restored: bytes | None = None
 
     @property
     def offset(self) -> int:
@@ -51,32 +53,34 @@ def scan_log(path: Path) -> Iterator[GoodRecord | Damage]:
         assert ending is not None
         if ending.kind is EndKind.CLEAN:
             return
-        bad_entry = _entry_with_wrong_checksum(path, ending.offset)
-        yield Damage(ending, bad_entry)
-        if bad_entry is not None:
-            start = ending.offset + FRAME.size + len(bad_entry) + len(MARK)
+        damage = _examine(path, ending)
+        yield damage
+        if damage.entry is not None:
+            start = ending.offset + FRAME.size + len(damage.entry) + len(MARK)
         elif ending.resumes_at is not None:
             start = ending.resumes_at
         else:
             return
 
 
-def _entry_with_wrong_checksum(path: Path, offset: int) -> bytes | None:
-    if offset == 0:
-        return None
+def _examine(path: Path, ending: Ending) -> Damage:
+    if ending.offset == 0:
+        return Damage(ending)
     try:
         with path.open("rb") as file:
-            file.seek(offset)
+            file.seek(ending.offset)
             head = file.read(FRAME.size)
             if len(head) < FRAME.size:
-                return None
+                return Damage(ending)
             stored, length = FRAME.unpack(head)
             if not SMALLEST_ENTRY <= length < 1 << 31:
-                return None
+                return Damage(ending)
             rest = file.read(length + len(MARK))
     except OSError as error:
-        raise DiskError("read the log", error, path, offset) from error
+        raise DiskError("read the log", error, path, ending.offset) from error
     entry = rest[:length]
-    if rest[length:] != MARK or adler32(entry) == stored:
-        return None
-    return entry
+    if adler32(entry) == stored and rest[length:].strip(b"\0"):
+        return Damage(ending, entry, entry)
+    if rest[length:] == MARK:
+        return Damage(ending, entry, restore_entry(entry, stored))
+    return Damage(ending)

@@ -162,6 +162,11 @@ class Connection(asyncio.Protocol):
         """Whether the client is not read from for now."""
         return self._read_paused
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether what the client sends lies unread for the server's reasons, not because the client does not read."""
+        return self._read_paused and not self._write_paused
+
     def reset_stats(self) -> None:
         """As the ``crst`` word asks."""
         self.received = self.sent = 0
@@ -215,6 +220,8 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"".join(self.out))
             self.out.clear()
         self.transport.close()
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.server.connection_closing(self)
 
     def abort(self) -> None:
         """Close at once, whatever is queued."""

@@ -193,7 +193,7 @@ class Snapshotter:
         if self._running is not None:
             self._give_up(self._running)
         if self._worker is not None:
-            self._worker.stop(timeout_s=10)
+            self._worker.stop(timeout_s=2)
             self._worker = None
 
 

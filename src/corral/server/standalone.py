@@ -16,6 +16,7 @@ from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode
 from corral.server.authentication import Authentication
 from corral.server.clock import Clock
+from corral.server.complaints import Complaints
 from corral.server.connection import Connection
 from corral.server.handshake import Handshakes
 from corral.server.pipeline import WritePipeline
@@ -35,6 +36,7 @@ from corral.storage.files import (
     SnapshotFile,
     check_layout,
     list_lookalikes,
+    list_unfinished,
     read_number,
     write_number,
 )
@@ -53,6 +55,7 @@ from corral.tree.watches import WatchTables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from corral.server.config import ServerConfig
     from corral.server.sessions import Session
@@ -62,6 +65,10 @@ log = logging.getLogger(__name__)
 STANDALONE_SERVER_ID: Final = 1
 """Goes into session ids; Apache's standalone server uses the same."""
 _SWEEP_INTERVAL_S: Final = 1.0
+STOP_LIMIT_S: Final = 10.0
+"""How long a stop waits for the disk."""
+_FAREWELL_LIMIT_MS: Final = 10_000
+"""How long a connection that was closed may take to read what was sent before."""
 
 
 class Server:
@@ -89,6 +96,7 @@ class Server:
         self.access = AccessControl(self.authentication.acl_schemes(), skip=config.auth.skip_acl)
         self.throttle = ConnectThrottle(config.connection_throttle, self.clock, self.chance)
         self.watches = WatchTables(self.stats.watchers_told)
+        self.complaints = Complaints(self.clock)
         self.words = FourLetterWords(self)
         self.handshakes = Handshakes(self)
         self.connections: dict[Connection, None] = {}
@@ -104,6 +112,11 @@ class Server:
         self.txn_log: TxnLogWriter
         self.snapshotter: Snapshotter
         self._connections_by_address: dict[str, int] = {}
+        self._newcomers: dict[Connection, int] = {}
+        """Connections made not long ago and, in ms of the monotonic clock, when each must have a session."""
+        self._leaving: dict[Connection, int] = {}
+        """Connections closed with something unsent, and when they will be cut off."""
+        self._expiry_due_ms = 0
         self._locks: list[DirectoryLock] = []
         self._listener: asyncio.Server | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -123,11 +136,10 @@ class Server:
             # The port first: a server that cannot listen must not touch the data of the one that does.
             listening = self._bind()
             try:
-                recovered = self._open_database()
+                self._take_over(self._open_database())
             except BaseException:
                 listening.close()
                 raise
-            self._take_over(recovered)
             self._listener = await self._loop.create_server(
                 lambda: Connection(self), sock=listening, backlog=self.config.listen_backlog
             )
@@ -168,6 +180,7 @@ class Server:
             directories.append(self.log_directory)
         for directory in directories:
             self._locks.append(DirectoryLock(directory))
+            self._remove_leftovers(directory)
             for path in list_lookalikes(directory):
                 log.warning("%s is neither a log nor a snapshot by its name: it is not read", path)
         check_layout(self.snapshot_directory, self.log_directory)
@@ -191,6 +204,16 @@ class Server:
             raise DiskError("remove the marker", error, marker) from error
         self.stats.recovered(recovered)
         return recovered
+
+    def _remove_leftovers(self, directory: Path) -> None:
+        """Remove what a server that was killed had not finished writing: it may be what fills the disk."""
+        for path in list_unfinished(directory):
+            try:
+                remove_if_present(path, self.filesystem)
+            except OSError as error:
+                log.warning("%s is of no use any more and cannot be removed: %s", path, error.strerror)
+            else:
+                log.info("removed %s, which was never finished", path.name)
 
     def _make_directories(self) -> None:
         for directory in (self.snapshot_directory, self.log_directory):
@@ -221,9 +244,7 @@ class Server:
             last_zxid_section=storage.serialize_last_processed_zxid_enabled,
         )
         if recovered.snapshot is None or recovered.snapshot.zxid != tree.last_zxid:
-            started = time.perf_counter()
-            write_snapshot(self.snapshot_directory, encoder, storage.snapshot_compression or "", self.filesystem)
-            self.stats.note("snapshottime", (time.perf_counter() - started) * 1000)
+            self._write_snapshot(encoder, is_needed=recovered.snapshot is None)
         self.preparer = Preparer(
             tree,
             self.access,
@@ -260,6 +281,25 @@ class Server:
         self.reaper = Reaper(tree, self.pipeline, config.tree)
         self._log_worker = Worker("corral-log", self._loop)
 
+    def _write_snapshot(self, encoder: SnapshotEncoder, *, is_needed: bool) -> None:
+        """Write down what was recovered, so that the next start has less to replay.
+
+        Only the first snapshot of all is needed: without one the logs would be refused. Any other may fail (a full
+        disk), for the snapshot that was recovered from is still there, and so are the logs after it.
+        """
+        started = time.perf_counter()
+        try:
+            write_snapshot(
+                self.snapshot_directory, encoder, self.config.storage.snapshot_compression or "", self.filesystem
+            )
+        except StorageError as error:
+            if is_needed:
+                raise
+            log.warning("no snapshot could be written at the start, the server goes on without: %s", error)
+            self.stats.count("snapshot_error_count")
+        else:
+            self.stats.note("snapshottime", (time.perf_counter() - started) * 1000)
+
     def _keep_epochs(self) -> None:
         """Check the epoch files that an ensemble left here; a standalone server needs none."""
         current = read_number(self.snapshot_directory / CURRENT_EPOCH)
@@ -272,7 +312,11 @@ class Server:
             write_number(self.snapshot_directory / ACCEPTED_EPOCH, current, self.filesystem)
 
     async def stop(self) -> None:
-        """Finish what was asked so far, write it down, close everything. Nothing is lost, nothing is left running."""
+        """Finish what was asked so far, write it down, close everything. Nothing is lost, nothing is left running.
+
+        A disk that does not answer is waited for no longer than :data:`STOP_LIMIT_S`; ``failed`` then says so. What
+        it holds up was never acknowledged.
+        """
         if self.stopped.is_set():
             return
         self.serving = False
@@ -283,7 +327,16 @@ class Server:
         self._timers.clear()
         for connection in list(self.connections):
             connection.stop_reading()
+        deadline = self._loop.time() + STOP_LIMIT_S
         while self.failed is None and self.pipeline.busy:
+            if self._loop.time() > deadline:
+                self.failed = StorageError(
+                    f"the disk has not answered for {STOP_LIMIT_S:.0f} s; {self.pipeline.outstanding} writes were not"
+                    " acknowledged",
+                    self.log_directory,
+                )
+                log.critical("the server stops without its disk: %s", self.failed)
+                break
             await asyncio.sleep(0.001)
         self._shut_down()
 
@@ -296,10 +349,13 @@ class Server:
         self.stopped.set()
 
     def _release(self) -> None:
-        for worker in (self._log_worker, self._purge_worker):
-            if worker is not None:
-                worker.stop(timeout_s=10)
-        self._log_worker = self._purge_worker = None
+        if self._purge_worker is not None:
+            self._purge_worker.stop(timeout_s=1)
+            self._purge_worker = None
+        if self._log_worker is not None and not self._log_worker.stop(timeout_s=1):
+            # The thread hangs in the device and may yet write: the file and the directory stay its own.
+            return
+        self._log_worker = None
         if hasattr(self, "txn_log"):
             self.txn_log.close()
         for lock in self._locks:
@@ -333,7 +389,7 @@ class Server:
     # Timers
 
     def _start_timers(self) -> None:
-        self._every("expiry", lambda: self.tracker.next_check_ms(self.clock.monotonic_ms()) / 1000, self._expire)
+        self._every("expiry", self._until_expiry_s, self._expire)
         self._every("sweep", lambda: _SWEEP_INTERVAL_S, self._sweep)
         interval_s = self.config.tree.container_check_interval_ms / 1000
         self._every("reaper", lambda: interval_s, lambda: self.reaper.reap(self.clock.wall_ms()))
@@ -351,9 +407,23 @@ class Server:
 
         self._timers[name] = self._loop.call_later(delay_s(), run)
 
+    def _until_expiry_s(self) -> float:
+        now_ms = self.clock.monotonic_ms()
+        wait_ms = self.tracker.next_check_ms(now_ms)
+        self._expiry_due_ms = now_ms + wait_ms
+        return wait_ms / 1000
+
     def _expire(self) -> None:
-        for session in self.tracker.take_expired(self.clock.monotonic_ms()):
-            self.expire(session.id)
+        now_ms = self.clock.monotonic_ms()
+        if now_ms - self._expiry_due_ms > self.config.tick_time_ms:
+            # The process has stood still. What clients sent meanwhile is read first.
+            return
+        for session in self.tracker.take_expired(now_ms):
+            if session.connection is not None and session.connection.is_held_back:
+                # Whatever its client sends lies unread by our doing.
+                self.tracker.touch(session, now_ms)
+            else:
+                self.expire(session.id)
 
     def expire(self, session_id: int) -> bool:
         """End a session as if it had not been heard of in time; False if there is none."""
@@ -366,12 +436,14 @@ class Server:
         return True
 
     def _sweep(self) -> None:
-        """Close connections that never asked for a session."""
-        oldest_ms = self.clock.wall_ms() - self.config.limits.sessionless_connection_timeout_ms
-        for connection in list(self.connections):
-            if connection.session is None and connection.established_ms < oldest_ms:
+        """Cut off connections that never asked for a session, and closed ones that do not read what they asked for."""
+        now_ms = self.clock.monotonic_ms()
+        for connection in _take_due(self._newcomers, now_ms):
+            if connection.session is None:
                 self.stats.count("sessionless_connections_expired")
                 connection.abort()
+        for connection in _take_due(self._leaving, now_ms):
+            connection.abort()
 
     def _purge(self) -> None:
         keep = max(3, self.config.storage.purge_retain_count)
@@ -456,17 +528,28 @@ class Server:
         held = self._connections_by_address.get(address, 0)
         self._connections_by_address[address] = held + 1
         self.connections[connection] = None
+        timeout_ms = limits.sessionless_connection_timeout_ms
+        self._newcomers[connection] = self.clock.monotonic_ms() + timeout_ms
         connection.identities.append(("ip", address))
         too_many = (0 < limits.max_client_connections <= held) or (0 < limits.max_connections < len(self.connections))
         if too_many:
-            log.warning("too many connections from %s (%d): one more is refused", address, held)
+            self.complaints.warn(
+                "too many connections",
+                "%s has %d connections, the server %d: one more is refused",
+                *(address, held, len(self.connections) - 1),
+            )
             self.stats.count("connection_rejected")
             connection.reset()
         elif self.config.client_tcp_keepalive and connection.transport is not None:
             connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
+    def connection_closing(self, connection: Connection) -> None:
+        """The connection is closed on our side, but what was sent before is still on its way."""
+        self._leaving[connection] = self.clock.monotonic_ms() + _FAREWELL_LIMIT_MS
+
     def connection_lost(self, connection: Connection) -> None:
-        self.connections.pop(connection, None)
+        for table in (self.connections, self._newcomers, self._leaving):
+            table.pop(connection, None)
         address = connection.peer[0]
         left = self._connections_by_address.get(address, 0) - 1
         if left > 0:
@@ -482,8 +565,7 @@ class Server:
         """When a silent connection will be closed, on the monotonic clock."""
         if connection.session is not None:
             return connection.session.bucket_ms
-        age_ms = self.clock.wall_ms() - connection.established_ms
-        return self.clock.monotonic_ms() + self.config.limits.sessionless_connection_timeout_ms - age_ms
+        return self._newcomers.get(connection, self.clock.monotonic_ms())
 
     def is_overloaded(self) -> bool:
         """More requests are in process than ``globalOutstandingLimit`` (or the request throttle) allows."""
@@ -502,6 +584,18 @@ class Server:
     def directory_sizes(self) -> tuple[int, int]:
         """Bytes of snapshots and of logs."""
         return data_and_log_sizes(self.snapshot_directory, self.log_directory)
+
+
+def _take_due(deadlines: dict[Connection, int], now_ms: int) -> list[Connection]:
+    """Take out the connections whose time has come. They stand in the order of their deadlines."""
+    due: list[Connection] = []
+    for connection, deadline_ms in deadlines.items():
+        if deadline_ms > now_ms:
+            break
+        due.append(connection)
+    for connection in due:
+        del deadlines[connection]
+    return due
 
 
 def is_whole(snapshot: SnapshotFile) -> bool:

@@ -102,6 +102,11 @@ def list_lookalikes(directory: Path) -> list[Path]:
     )
 
 
+def list_unfinished(directory: Path) -> list[Path]:
+    """Files that a server of ours or Apache's was writing under a temporary name when it was killed."""
+    return sorted(path for path in _entries(directory) if path.name.endswith(".tmp") and path.is_file())
+
+
 def check_layout(snapshot_directory: Path, log_directory: Path) -> None:
     """Raise :class:`DirectoryLayoutError` if snapshots lie among the logs or logs among the snapshots.
 

@@ -61,6 +61,10 @@ class Address(str):
         address.server = server
         return address
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Copied and pickled as a plain string: the server stays where it is."""
+        return str, (str(self),)
+
 
 class Server:
     """A real server for tests, on a free port of this machine and with its data in a temporary directory::
@@ -120,8 +124,9 @@ class Server:
             self._backend = ThreadBackend() if in_process else ChildBackend()
             resources.callback(self._backend.kill)
             self._resources = resources.pop_all()
+        self._owner_pid = os.getpid()
         # Also for one that nobody closes: when it is collected, or the interpreter ends.
-        self._finalizer = weakref.finalize(self, _close_unless_forked, os.getpid(), self._resources)
+        self._finalizer = weakref.finalize(self, _close_unless_forked, self._owner_pid, self._resources)
 
     def __repr__(self) -> str:
         where = (
@@ -202,8 +207,11 @@ class Server:
         self.start()
 
     def close(self) -> None:
-        """Stop, and remove the temporary directory. That is the end; closing again does nothing."""
-        if self._state is State.CLOSED:
+        """Stop, and remove the temporary directory. That is the end; closing again does nothing.
+
+        Nor does it in a process that was forked from the one that made the server.
+        """
+        if self._state is State.CLOSED or os.getpid() != self._owner_pid:
             return
         try:
             self.stop()

@@ -51,6 +51,16 @@ def class_path(jars: Path, *extra: Path) -> str:
     return os.pathsep.join([*(str(path) for path in extra), f"{jars}{os.sep}*"])
 
 
+def apaches_tool(name: str, *arguments: str, properties: Mapping[str, str] | None = None) -> str:
+    """What one of Apache's command-line tools prints; `name` is its class below ``org.apache.zookeeper.server``."""
+    flags = [f"-D{key}={value}" for key, value in (properties or {}).items()]
+    command = ["java", *QUIET_JVM, *flags, "-cp", class_path(APACHE_JARS, HERE / "java")]
+    tool = [*command, f"org.apache.zookeeper.server.{name}", *arguments]
+    done = subprocess.run(tool, check=False, capture_output=True, timeout=60)
+    assert done.returncode == 0, f"{name} ended with {done.returncode}: {done.stderr.decode()[-2000:]}"
+    return done.stdout.decode()
+
+
 def free_port() -> int:
     """A loopback port that nobody listens on at this moment."""
     with closing(socket.socket()) as probe:

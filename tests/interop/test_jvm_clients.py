@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 JAVA: Final = HERE / "java"
 
 
+# The first test of a program also compiles it and waits for all its checks.
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module")
 def server_config() -> dict[str, str | int]:
     return {"extendedTypesEnabled": "true", "maxClientCnxns": 0, "reconfigEnabled": "true"}

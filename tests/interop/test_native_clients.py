@@ -19,6 +19,10 @@ C_SOURCE: Final = HERE / "c" / "client_checks.c"
 GO_SOURCE: Final = HERE / "go" / "main.go"
 
 
+# The first test of a program also compiles it and waits for all its checks.
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module")
 def server_config() -> dict[str, str | int]:
     return {"extendedTypesEnabled": "true", "maxClientCnxns": 0}

@@ -191,7 +191,7 @@ def test_commands_did_what_they_say(transcripts: dict[str, list[str]]) -> None:
     assert answers["create -s /a/s- 1"] == "Created /a/s-0000000001"
     assert answers["get /a"] == "data"
     assert answers["create /a again"] == "Node already exists: /a"
-    assert "numChildren = 5" in answers["stat /a"]
+    assert "numChildren = 4" in answers["stat /a"]
     assert answers["getEphemerals"] == "['/a/e', '/a/es-0000000002']"
 
 

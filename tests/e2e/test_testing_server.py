@@ -33,10 +33,24 @@ if TYPE_CHECKING:
 in_either_place = pytest.mark.parametrize("in_process", [True, False], ids=["thread", "child"])
 
 
-@pytest.fixture(params=[True, False], ids=["thread", "child"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(in_process=request.param) as running:
+@pytest.fixture(scope="module")
+def child() -> Iterator[Server]:
+    with Server(in_process=False) as running:
         yield running
+
+
+@pytest.fixture(params=["thread", "child"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running, empty server; the child process is one for all tests."""
+    if request.param == "thread":
+        with Server() as running:
+            yield running
+        return
+    shared: Server = request.getfixturevalue("child")
+    if shared.state is not State.RUNNING:
+        shared.restart()
+    shared.clear()
+    yield shared
 
 
 @pytest.fixture
@@ -267,12 +281,19 @@ def test_listens_on_ipv6() -> None:
         socket.create_connection((server.host, server.port), timeout=10).close()
 
 
-def test_wrong_order_is_told(server: Server) -> None:
+@in_either_place
+def test_wrong_order_is_told(in_process: bool) -> None:
+    server = Server(in_process=in_process)
+
     def refused(method: Callable[[], object], message: str) -> None:
         with pytest.raises(ServerError, match=message) as caught:
             method()
         assert repr(server) in str(caught.value)
 
+    refused(server.tree, r"cannot read the tree of .*: it is not started yet; start\(\) it first")
+    refused(server.kill, r"cannot kill .*: it is not started yet; start\(\) it first")
+    server.stop()
+    server.start()
     refused(server.start, r"cannot start .*: it is running$")
     refused(server.resume, r"cannot resume .*: it is running$")
     server.pause()

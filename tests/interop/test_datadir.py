@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import cycle, islice
+import threading
+from itertools import count, cycle, islice
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -107,20 +108,34 @@ def test_acknowledged_writes_survive_a_crash_in_full_flight(relay: Relay, kinds:
     first, second = (relay.servers[kind] for kind in kinds)
     with first:
         writers = [relay.client() for _ in range(3)]
-        sent = []
         for index, writer in enumerate(writers):
             writer.create(f"/{index}", b"")
-            for number in range(2000):
+        sent: list[tuple[str, Any]] = []
+
+        def acknowledged() -> set[str]:
+            return {path for path, result in sent if result.ready() and result.successful()}
+
+        def crash() -> None:
+            wait_until(lambda: len(acknowledged()) > 1000, "some writes are acknowledged")
+            first.kill()
+
+        crashing = threading.Thread(target=crash)
+        crashing.start()
+        for number in count():
+            if not first.running:
+                break
+            for index, writer in enumerate(writers):
                 path = f"/{index}/{number}"
                 sent.append((path, writer.create_async(path, path.encode())))
-        wait_until(lambda: sum(result.ready() for _, result in sent) > 1000, "some writes are acknowledged")
+            if number % 100 == 99:
+                wait_until(lambda: not first.running or sent[-300][1].ready(), "the server keeps up")
+        crashing.join()
         leave(first, *writers)
-    acknowledged = {path for path, result in sent if result.successful()}
-    assert 1000 < len(acknowledged) < len(sent)
+    assert 1000 < len(acknowledged()) < len(sent)
     with second:
         found = read_tree_of(relay.address)
-        assert acknowledged <= found.keys()
-        assert all(found[path].data == path.encode() for path in acknowledged)
+        assert acknowledged() <= found.keys()
+        assert all(found[path].data == path.encode() for path in acknowledged())
         # Of each client's writes a prefix survived: they were sent in order.
         for index in range(len(writers)):
             numbers = sorted(int(path.split("/")[2]) for path in found if path.startswith(f"/{index}/"))

@@ -69,9 +69,12 @@ def build_config(
 
 
 def _keywords(settings: Mapping[str, Setting]) -> Iterator[Entry]:
+    names: dict[str, str] = {}
     for name, value in settings.items():
         key = _KEYS_BY_FIELD.get(name, name)
         entry = Entry(key, "", f"keyword {name}", Layer.ARGUMENT)
+        if names.setdefault(entry.key, name) != name:
+            raise ConfigError(f"{names[entry.key]} and {name} are the same setting: give one", entry.key)
         if not is_known(entry.key):
             close = difflib.get_close_matches(name, [*PLACES, *_KEYS_BY_FIELD], n=1)
             raise ConfigError(f"there is no setting {name}{f'; did you mean {close[0]}?' if close else ''}", name)

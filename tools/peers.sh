@@ -40,7 +40,7 @@ install_jars() { # pom, target directory
   local pom="$1" target="$2"
   cmp --silent "$pom" "$target/installed.xml" && return 0
   rm -rf "$target"
-  mvn --batch-mode --quiet --file "$pom" "$copy_dependencies" -DincludeScope=runtime -DoutputDirectory="$target"
+  mvn --batch-mode --quiet -Dstyle.color=never --file "$pom" "$copy_dependencies" -DincludeScope=runtime -DoutputDirectory="$target"
   cp "$pom" "$target/installed.xml"
 }
 

@@ -88,9 +88,10 @@ class WritePipeline:
         """Transactions of the batch that goes to the log now."""
         return len(self._under_way)
 
-    def under_way_since(self) -> list[int]:
-        """When each transaction of that batch was submitted, on the wall clock."""
-        return [proposed[5] for proposed in self._under_way]
+    @property
+    def under_way_since_ms(self) -> int:
+        """When the oldest of them was submitted, on the wall clock."""
+        return self._under_way[0][5]
 
     def stop(self) -> None:
         """Nothing more is prepared, applied or answered."""

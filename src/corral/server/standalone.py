@@ -19,6 +19,7 @@ from corral.server.clock import Clock
 from corral.server.complaints import Complaints
 from corral.server.connection import Connection
 from corral.server.handshake import Handshakes
+from corral.server.log_sync import LogSync
 from corral.server.pipeline import WritePipeline
 from corral.server.reaper import Reaper
 from corral.server.sessions import SessionTracker, first_session_id
@@ -120,7 +121,7 @@ class Server:
         self._locks: list[DirectoryLock] = []
         self._listener: asyncio.Server | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._log_worker: Worker | None = None
+        self._log_sync: LogSync | None = None
         self._purge_worker: Worker | None = None
         self._limit = config.limits.global_outstanding_limit
         if config.request_throttle.max_requests > 0:
@@ -279,7 +280,7 @@ class Server:
         for session_id, timeout_ms in tree.sessions.items():
             self.tracker.add(session_id, timeout_ms, now_ms)
         self.reaper = Reaper(tree, self.pipeline, config.tree)
-        self._log_worker = Worker("corral-log", self._loop)
+        self._log_sync = LogSync(self.txn_log, self._loop, self.filesystem, self._fail)
 
     def _write_snapshot(self, encoder: SnapshotEncoder, *, is_needed: bool) -> None:
         """Write down what was recovered, so that the next start has less to replay.
@@ -352,10 +353,10 @@ class Server:
         if self._purge_worker is not None:
             self._purge_worker.stop(timeout_s=1)
             self._purge_worker = None
-        if self._log_worker is not None and not self._log_worker.stop(timeout_s=1):
+        if self._log_sync is not None and not self._log_sync.stop(timeout_s=1):
             # The thread hangs in the device and may yet write: the file and the directory stay its own.
             return
-        self._log_worker = None
+        self._log_sync = None
         if hasattr(self, "txn_log"):
             self.txn_log.close()
         for lock in self._locks:
@@ -471,35 +472,23 @@ class Server:
 
     def _sync(self, synced: Callable[[], None]) -> None:
         batch = self.txn_log.take()
-        worker = self._log_worker
         assert batch is not None
-        assert worker is not None
-        failure: list[StorageError] = []
-
+        assert self._log_sync is not None
         started = time.perf_counter()
 
-        def write() -> None:
-            try:
-                self.txn_log.write(batch)
-            except StorageError as error:
-                failure.append(error)
-
-        def written() -> None:
-            if failure:
-                self._fail(failure[0])
-                return
+        def durable() -> None:
             sync_ms = self.txn_log.last_sync_ms
             if sync_ms > self.config.storage.fsync_warning_threshold_ms:
                 log.warning("syncing the log took %.0f ms", sync_ms)
             self.stats.batch_durable(
-                self.pipeline.under_way_since(),
-                self.clock.wall_ms(),
+                self.pipeline.under_way_count,
+                max(0, self.clock.wall_ms() - self.pipeline.under_way_since_ms),
                 sync_ms,
                 (time.perf_counter() - started) * 1000,
             )
             synced()
 
-        worker.submit(write, written)
+        self._log_sync.write(batch, durable)
 
     # Sessions
 

@@ -6,7 +6,6 @@ costs as much as the request.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.ops import EventType
@@ -22,7 +21,7 @@ from corral.server.metrics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from corral.storage.recovery import Recovered
 
@@ -132,15 +131,11 @@ class ServerStats:
         """So many watchers learnt of one event."""
         self.summaries[_WATCHERS_TOLD[event]].add(count)
 
-    def batch_durable(self, submitted_ms: Iterable[int], now_ms: int, sync_ms: float, write_ms: float) -> None:
-        """A batch of writes, submitted at these times, is on disk: it took ``write_ms``, the sync ``sync_ms``."""
+    def batch_durable(self, size: int, waited_ms: int, sync_ms: float, write_ms: float) -> None:
+        """A batch of ``size`` writes is on disk. The oldest waited ``waited_ms``, which is counted for all of them."""
         summaries = self.summaries
-        size = 0
-        for submitted, count in Counter(submitted_ms).items():
-            latency_ms = max(0, now_ms - submitted)
-            size += count
-            for name in ("updatelatency", "propagation_latency", "sync_processor_queue_and_flush_time_ms"):
-                summaries[name].add(latency_ms, count)
+        for name in ("updatelatency", "propagation_latency", "sync_processor_queue_and_flush_time_ms"):
+            summaries[name].add(waited_ms, size)
         self.counters["prep_processor_request_queued"] += size
         self.counters["sync_processor_request_queued"] += size
         summaries["sync_processor_batch_size"].add(size)

@@ -88,7 +88,7 @@ class TxnLogWriter:
         """``force_sync=False`` leaves syncing to the system; ``size_limit_bytes`` rolls a log that has grown so far."""
         self._directory = directory
         self._preallocation_bytes = preallocation_bytes
-        self._force_sync = force_sync
+        self.force_sync = force_sync
         self._size_limit_bytes = size_limit_bytes
         self._filesystem = filesystem
         # Of the appending thread.
@@ -149,6 +149,32 @@ class TxnLogWriter:
         except StorageError as error:
             self._failure = error
             raise
+
+    def write_unsynced(self, batch: Batch) -> int | None:
+        """Write a batch that fits into the current file as it is; returns the descriptor that is then to be synced.
+
+        None if the batch needs :meth:`write`: nothing was done. If the sync fails, tell :meth:`sync_failed`.
+        """
+        if self._failure is not None:
+            raise self._failure
+        file = self._file
+        if file is None or len(batch.segments) != 1 or batch.segments[0].first_zxid is not None:
+            return None
+        if padded_size(file.position + batch.size_bytes, file.size, self._preallocation_bytes) != file.size:
+            return None
+        try:
+            self._write(file, frame_entries(batch.segments[0].entries))
+        except StorageError as error:
+            self._failure = error
+            raise
+        return file.descriptor
+
+    def sync_failed(self, error: OSError) -> StorageError:
+        """The sync of what :meth:`write_unsynced` wrote has failed: nothing more can be written."""
+        file = self._file
+        assert file is not None
+        self._failure = DiskError("sync the log", error, file.path, file.position)
+        return self._failure
 
     def close(self) -> None:
         """Close the current file. What was appended but not written is given up."""
@@ -224,7 +250,7 @@ class TxnLogWriter:
             raise DiskError("append to the log", error, file.path, position) from error
 
     def _sync(self, file: _OpenLog) -> None:
-        if not self._force_sync:
+        if not self.force_sync:
             return
         started = time.perf_counter()
         try:

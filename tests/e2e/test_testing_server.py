@@ -26,6 +26,7 @@ from kazoo.security import make_digest_acl
 from tests.interop.kazoo_clients import ClientFactory, Events, open_session, wait_until
 
 from corral.testing import Server, ServerError, SessionNotFoundError, StartError, State
+from corral.testing.in_thread import new_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,6 +140,8 @@ def test_address_is_a_string_with_controls(server: Server) -> None:
 @in_either_place
 def test_leaves_nothing_behind(in_process: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    # uvloop's library makes a pipe with the first event loop of a process, and keeps it.
+    new_event_loop().close()
     gc.collect()
     threads = threading.enumerate()
     descriptors = {each.name for each in Path("/proc/self/fd").iterdir()}
@@ -188,6 +191,23 @@ def test_is_ready_within_100_ms_in_this_process() -> None:
         with Server():
             durations.append(time.perf_counter() - started)
     assert min(durations) < 0.1
+
+
+def test_runs_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with Server() as server, ClientFactory(server.address) as connect:
+        client = connect()
+        states = States(client)
+        client.create("/node", b"")
+        with socket.create_connection((server.host, server.port)):
+            wait_until(lambda: len(server.connections()) == 2, "both connections are seen")
+            assert server.drop_connections() == 2
+        states.wait_for(KazooState.SUSPENDED, KazooState.CONNECTED)
+        server.pause()
+        read = client.get_async("/node")
+        server.resume()
+        assert read.get(timeout=10)[0] == b""
+    gc.collect()
 
 
 def test_restart_keeps_port_data_and_sessions(server: Server, connect: ClientFactory) -> None:

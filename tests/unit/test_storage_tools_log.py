@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -44,9 +43,9 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(log, [str(argument) for argument in arguments])
 
 
-def flip(path: Path, offset: int) -> None:
+def flip(path: Path, offset: int, mask: int = 1) -> None:
     content = bytearray(path.read_bytes())
-    content[offset] ^= 1
+    content[offset] ^= mask
     path.write_bytes(content)
 
 
@@ -239,15 +238,17 @@ def test_verify_of_a_directory_without_logs_is_an_error(tmp_path: Path) -> None:
 
 
 def damaged_log(tmp_path: Path) -> Path:
+    """Six records: of the second two bytes are changed, of the fourth the length, of the sixth one byte."""
     path = write_log(tmp_path, range(1, 7), preallocation_bytes=5000)
-    flip(path, len(HEADER) + RECORD_SIZE + 7)
-    flip(path, len(HEADER) + 4 * RECORD_SIZE - 1)
+    flip(path, len(HEADER) + 2 * RECORD_SIZE - 7)
+    flip(path, len(HEADER) + 2 * RECORD_SIZE - 10, 0x40)
+    flip(path, len(HEADER) + 3 * RECORD_SIZE + 11)
+    flip(path, len(HEADER) + 5 * RECORD_SIZE + 30)
     return path
 
 
-def verified(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run("verify", "--json", path).stdout)
-    return found
+def zxids_in(path: Path) -> list[int]:
+    return [int(json.loads(line)["zxid"], 16) for line in run("dump", "--json", path).stdout.splitlines()]
 
 
 @pytest.mark.parametrize(("damaged", "zxids"), [("recompute", [1, 2, 3, 5, 6]), ("drop", [1, 3, 5, 6]), ("stop", [1])])
@@ -258,19 +259,45 @@ def test_repair_copies_what_can_be_kept(tmp_path: Path, damaged: str, zxids: lis
     result = run("repair", path, "--output", output, "--damaged", damaged)
     assert result.exit_code == 1
     assert path.read_bytes() == before
-    assert output.read_bytes() == HEADER + frame_entries([set_data(zxid) for zxid in zxids])
+    assert run("verify", output).exit_code == 0
+    assert zxids_in(output) == zxids
     assert "left out" in result.stderr
+    assert ("CRC FIXED - " in result.stdout) == (damaged == "recompute")
 
 
-def test_repair_of_a_wrong_checksum_is_whole(tmp_path: Path) -> None:
+def test_repair_restores_any_single_byte(tmp_path: Path) -> None:
     path = write_log(tmp_path, range(1, 4))
     whole = path.read_bytes()
-    flip(path, len(HEADER) + RECORD_SIZE + 6)
+    start = len(HEADER) + RECORD_SIZE
+    lengths = range(start + 8, start + 12)
+    for offset in (offset for offset in range(start, start + RECORD_SIZE) if offset not in lengths):
+        content = bytearray(whole)
+        content[offset] ^= 1 + offset % 255
+        path.write_bytes(content)
+        output = tmp_path / f"copy.{offset}"
+        result = run("repair", path, "-o", output)
+        assert result.exit_code == 0, result.stderr
+        assert output.read_bytes() == whole
+        assert result.stdout.startswith("RESTORED - ")
+        assert "3 transactions kept, 1 of them restored and 0 with a new checksum" in result.stdout
+
+
+def test_repair_keeps_no_zxid_that_goes_back(tmp_path: Path) -> None:
+    path = write_log(tmp_path, range(1, 4))
+    entry = len(HEADER) + RECORD_SIZE + 12
+    content = bytearray(path.read_bytes())
+    content[entry + 12 : entry + 20] = (-5).to_bytes(8, "big", signed=True)
+    path.write_bytes(content)
+    result = run("repair", path, "-o", tmp_path / "copy")
+    assert result.exit_code == 1
+    assert zxids_in(tmp_path / "copy") == [1, 3]
+
+
+def test_verbose_repair_prints_everything(tmp_path: Path) -> None:
+    path = write_log(tmp_path, range(1, 4))
     result = run("repair", path, "-o", tmp_path / "copy", "-v")
     assert result.exit_code == 0
-    assert (tmp_path / "copy").read_bytes() == whole
-    assert result.stdout.count("CRC FIXED - ") == 1
-    assert "3 transactions kept, 1 of them with a new checksum" in result.stdout
+    assert result.stdout.count(" setData /node,value,") == 3
 
 
 def test_repair_brings_back_a_damaged_header(tmp_path: Path) -> None:
@@ -298,7 +325,7 @@ def test_chop_keeps_up_to_a_zxid(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert (tmp_path / "log.1.chopped16").read_bytes() == HEADER + frame_entries([set_data(z) for z in range(1, 17)])
     assert run("chop", "--zxid", "3", path, "-o", tmp_path / "out").exit_code == 0
-    assert verified(tmp_path / "out")["last_zxid"] == "0x3"
+    assert zxids_in(tmp_path / "out") == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

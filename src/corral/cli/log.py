@@ -18,7 +18,7 @@ from corral.storage.errors import StorageError
 from corral.storage.files import VERSION_DIRECTORY, list_logs, list_lookalikes
 from corral.storage.filesystem import REAL, write_fully
 from corral.storage.txnlog import Damage, EndKind, GoodRecord, Transaction, decode_entry, read_from, scan_log
-from corral.storage.txnlog.format import HEADER, MAGIC, frame_entries
+from corral.storage.txnlog.format import HEADER, MAGIC, entry_zxid, frame_entries
 
 __all__ = ["log"]
 
@@ -76,24 +76,25 @@ def verify(paths: tuple[Path, ...], as_json: bool) -> None:
     type=click.Choice(["recompute", "drop", "stop"]),
     default="recompute",
     show_default=True,
-    help="A record whose checksum is wrong but which is otherwise whole: keep it with a new checksum, leave it out, or"
-    " end the copy before it.",
+    help="A whole record whose checksum shows that more than one byte of it has changed: keep it as it is now, with a"
+    " new checksum; leave it out; or end the copy before it.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print every transaction kept, not only the damaged ones.")
 def repair(file: Path, output: Path, damaged: str, verbose: bool) -> None:
     """Copy what can be read of FILE to a new file; FILE itself is never changed.
 
-    Exit status 1 if something had to be left out. Servers refuse a log in which a transaction is missing, so a copy
-    with something left out in the middle serves to look at, or to be cut with `corral log chop`.
+    A record is restored if its checksum can be explained by a single changed byte: it tells which one, and what it was.
+    Exit status 1 if the copy is not what was written: records left out, or kept with what is in them now. Servers
+    refuse a log in which a transaction is missing; such a copy serves to look at, or to be cut with `corral log chop`.
     """
     with report_storage_errors():
         copy = _Copy(file, damaged, verbose)
         _write_log(output, copy.entries())
     write_line(
-        f"{output}: {copy.kept} transactions kept, {copy.recomputed} of them with a new checksum;"
-        f" {copy.left_out} damaged places left out"
+        f"{output}: {copy.kept} transactions kept, {copy.restored} of them restored and {copy.recomputed} with a new"
+        f" checksum; {copy.left_out} damaged places left out"
     )
-    if copy.left_out:
+    if copy.left_out or copy.recomputed:
         raise SystemExit(1)
 
 
@@ -234,11 +235,13 @@ class _Copy:
 
     def __init__(self, path: Path, damaged: str, verbose: bool) -> None:
         self.kept = 0
+        self.restored = 0
         self.recomputed = 0
         self.left_out = 0
         self._path = path
         self._damaged = damaged
         self._verbose = verbose
+        self._last_zxid = -1
 
     def entries(self) -> Iterator[bytes]:
         """Each entry to keep; tells on the way what is wrong with the others."""
@@ -246,28 +249,36 @@ class _Copy:
             if isinstance(item, GoodRecord):
                 if self._verbose:
                     write_line(transaction_line(_decode(self._path, item.offset, item.entry)))
+                entry: bytes | None = item.entry
+            else:
+                entry = self._repaired(item)
+                if entry is None and self._damaged == "stop":
+                    return
+            if entry is not None:
                 self.kept += 1
-                yield item.entry
-                continue
-            line = self._line(item)
-            if line is not None and self._damaged == "recompute" and item.entry is not None:
-                write_line(f"CRC FIXED - {line}")
-                self.kept += 1
-                self.recomputed += 1
-                yield item.entry
-                continue
-            self.left_out += 1
-            complain(f"{self._path} at offset {item.offset}: left out: {item.ending.reason}")
-            if line is not None:
-                write_line(f"CRC ERROR - {line}")
-            if self._damaged == "stop":
-                return
+                self._last_zxid = entry_zxid(entry)
+                yield entry
 
-    def _line(self, damage: Damage) -> str | None:
-        if damage.entry is None:
-            return None
+    def _repaired(self, damage: Damage) -> bytes | None:
+        if damage.restored is not None and (line := self._line(damage.restored)) is not None:
+            write_line(f"RESTORED - {line}")
+            self.restored += 1
+            return damage.restored
+        line = None if damage.entry is None else self._line(damage.entry)
+        if line is not None and self._damaged == "recompute":
+            write_line(f"CRC FIXED - {line}")
+            self.recomputed += 1
+            return damage.entry
+        self.left_out += 1
+        complain(f"{self._path} at offset {damage.offset}: left out: {damage.ending.reason}")
+        if line is not None:
+            write_line(f"CRC ERROR - {line}")
+        return None
+
+    def _line(self, entry: bytes) -> str | None:
+        """The transaction as text; None if it cannot be decoded or does not follow the one before."""
         try:
-            return transaction_line(decode_entry(damage.entry))
+            return transaction_line(decode_entry(entry)) if entry_zxid(entry) > self._last_zxid else None
         except JuteError:
             return None
 

@@ -10,15 +10,35 @@ from tests.crosscheck.allowed import is_allowed
 from tests.crosscheck.comparison import Difference, compare
 from tests.crosscheck.generator import make_plan
 from tests.crosscheck.minimiser import minimise
-from tests.crosscheck.plan import Atom, Step, atoms, keep
+from tests.crosscheck.plan import Atom, Batch, Call, Checkpoint, Step, atoms, keep
 from tests.crosscheck.runner import RunFailedError, Runner, Transcript
 from tests.crosscheck.servers import launched
+
+from corral.jute.ops import OpCode
 
 if TYPE_CHECKING:
     from tests.crosscheck.servers import Place
 
 EDGE_SHARES: Final = {"plain": 0.01, "full": 0.01, "edge": 0.25}
 """How much of a plan is about the prepared directory, by profile."""
+
+QUIET: Final = frozenset(
+    {
+        OpCode.GET_ACL,
+        OpCode.SYNC,
+        OpCode.PING,
+        OpCode.MULTI_READ,
+        OpCode.GET_EPHEMERALS,
+        OpCode.GET_ALL_CHILDREN_NUMBER,
+        OpCode.WHO_AM_I,
+        OpCode.CHECK_WATCHES,
+        OpCode.RECONFIG,
+    }
+)
+"""Operations that change nothing."""
+
+READS: Final = frozenset({OpCode.EXISTS, OpCode.GET_DATA, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2})
+"""Operations that change nothing but watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +69,25 @@ class Crosscheck:
 
     def minimised(self, difference: Difference, limit_s: float) -> list[Atom]:
         """The part of the plan that still brings a difference of the same kind. Needs places that start afresh."""
-        upto = [atom for atom in atoms(self.plan) if atom[0] <= difference.number]
+        plan = self.plan
+        upto = [atom for atom in atoms(plan) if atom[0] <= difference.number]
+
+        def other_call(atom: Atom) -> Call | None:
+            step = plan[atom[0]]
+            return step.calls[atom[1]] if isinstance(step, Batch) and atom[0] != difference.number else None
+
+        def is_look(atom: Atom) -> bool:
+            call = other_call(atom)
+            looks = isinstance(plan[atom[0]], Checkpoint) and atom[0] != difference.number
+            return looks or (call is not None and call.op in QUIET)
+
+        def is_read(atom: Atom) -> bool:
+            call = other_call(atom)
+            return call is not None and call.op in READS
+
+        def is_multi(atom: Atom) -> bool:
+            call = other_call(atom)
+            return call is not None and call.op == OpCode.MULTI
 
         def fails(kept: Sequence[Atom]) -> bool:
             try:
@@ -57,7 +95,7 @@ class Crosscheck:
             except RunFailedError:
                 return False
 
-        return minimise(upto, fails, limit_s)
+        return minimise(upto, fails, limit_s, (is_look, is_read, is_multi))
 
     def reproduction(self, kept: Sequence[Atom], difference: Difference) -> str:
         """Everything somebody needs to see the difference again."""

@@ -8,16 +8,22 @@ from collections.abc import Callable, Sequence
 from tests.crosscheck.plan import Atom
 
 Fails = Callable[[Sequence[Atom]], bool]
+Guess = Callable[[Atom], bool]
+"""Says which atoms probably do not matter."""
 
 
-def minimise(whole: Sequence[Atom], fails: Fails, limit_s: float) -> list[Atom]:
+def minimise(whole: Sequence[Atom], fails: Fails, limit_s: float, guesses: Sequence[Guess] = ()) -> list[Atom]:
     """The shortest list found of those atoms with which `fails` still says yes. Stops after `limit_s` seconds.
 
-    `fails(whole)` is taken for granted. Chunks of halving size are left out in turn, from the end to the beginning,
-    because what comes late rarely matters to what came before.
+    `fails(whole)` is taken for granted. First all atoms of each guess are left out at once, then chunks of halving size
+    in turn, from the end to the beginning, because what comes late rarely matters to what came before.
     """
     deadline = time.monotonic() + limit_s
     kept = list(whole)
+    for guess in guesses:
+        candidate = [atom for atom in kept if not guess(atom)]
+        if len(candidate) < len(kept) and time.monotonic() < deadline and fails(candidate):
+            kept = candidate
     size = max(1, len(kept) // 2)
     while True:
         shorter = False

@@ -109,8 +109,8 @@ class Survey:
         for line in self._ask(word).split("\n"):
             if line.startswith("\t"):
                 members.append(line[1:])
-            elif line:
-                members = groups.setdefault(line, [])
+            else:
+                members = groups.setdefault(line, [])  # an empty line is the empty path, or the end
         return {group: sorted(members) for group, members in groups.items() if members}
 
     def _dump(self) -> dict[str, Any]:

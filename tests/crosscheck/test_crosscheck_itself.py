@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -149,3 +150,15 @@ def test_minimising_stops_in_time() -> None:
 
 def test_a_reproduction_can_be_read_back() -> None:
     assert parse_atoms("3.0,17.2") == [(3, 0), (17, 2)]
+
+
+def test_minimising_tries_guesses_first() -> None:
+    whole = [(number, 0) for number in range(64)]
+    tried: list[int] = []
+
+    def fails(kept: Sequence[Atom]) -> bool:
+        tried.append(len(kept))
+        return (8, 0) in kept
+
+    assert minimise(whole, fails, 10.0, [lambda atom: atom[0] % 2 == 1, lambda atom: atom[0] == 8]) == [(8, 0)]
+    assert tried[:2] == [32, 31]

@@ -250,3 +250,36 @@ def test_a_full_disk_is_noticed_at_the_sync_too(tmp_path: Path) -> None:
     filesystem.fail("sync_data", disk_full)
     with pytest.raises(DiskError, match=os.strerror(28)):
         append(writer, 1)
+
+
+def test_only_what_fits_is_written_without_a_sync(tmp_path: Path) -> None:
+    filesystem = FailingFileSystem()
+    writer = TxnLogWriter(tmp_path, preallocation_bytes=10 * LARGEST_UNSYNCED_BYTES, filesystem=filesystem)
+
+    def written_unsynced(zxid: int, data: bytes) -> bool:
+        writer.append(zxid, set_data(zxid, data))
+        batch = writer.take()
+        assert batch is not None
+        descriptor = writer.write_unsynced(batch)
+        if descriptor is None:
+            writer.write(batch)
+        return descriptor is not None
+
+    assert not written_unsynced(1, b"the first needs a file")
+    assert written_unsynced(2, b"x" * 1000)
+    assert filesystem.calls["sync_data"] == 1
+    assert not written_unsynced(3, b"x" * LARGEST_UNSYNCED_BYTES)
+    writer.roll()
+    assert not written_unsynced(4, b"rolled")
+    assert written_unsynced(5, b"x")
+    assert zxids_in(tmp_path) == [1, 2, 3, 4, 5]
+
+
+def test_a_sync_that_failed_elsewhere_ends_the_writer(tmp_path: Path) -> None:
+    writer = TxnLogWriter(tmp_path)
+    append(writer, 1)
+    error = writer.sync_failed(input_output_error())
+    assert "log.1 at offset" in str(error)
+    with pytest.raises(DiskError) as failure:
+        append(writer, 2)
+    assert failure.value is error

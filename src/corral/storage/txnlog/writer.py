@@ -160,6 +160,8 @@ class TxnLogWriter:
         file = self._file
         if file is None or len(batch.segments) != 1 or batch.segments[0].first_zxid is not None:
             return None
+        if batch.size_bytes > LARGEST_UNSYNCED_BYTES:
+            return None
         if padded_size(file.position + batch.size_bytes, file.size, self._preallocation_bytes) != file.size:
             return None
         try:

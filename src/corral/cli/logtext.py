@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -103,28 +102,29 @@ def _record_text(record: Record | None) -> str:
     match record:
         case None:
             return ""
-        case CreateTxn(path, data, acl, ephemeral, parent_cversion):
-            return f"{_path(path)},{_data(data)},{_acls(acl)},{str(ephemeral).lower()},{parent_cversion}"
-        case CreateTxnV0(path, data, acl, ephemeral):
-            return f"{_path(path)},{_data(data)},{_acls(acl)},{str(ephemeral).lower()},-1"
-        case CreateContainerTxn(path, data, acl, parent_cversion):
-            return f"{_path(path)},{_data(data)},{_acls(acl)},{parent_cversion}"
-        case CreateTtlTxn(path, data, acl, parent_cversion, ttl_ms):
-            return f"{_path(path)},{_data(data)},{_acls(acl)},{parent_cversion},{ttl_ms}"
-        case SetDataTxn(path, data, version):
-            return f"{_path(path)},{_data(data)},{version}"
-        case DeleteTxn(path):
-            return _path(path)
-        case CheckVersionTxn(path, version):
-            return f"{_path(path)},{version}"
-        case SetAclTxn(path, acl, version):
-            return f"{_escaped(path)},v{{{','.join(f's{{{_acl(entry)}}}' for entry in acl or [])}}},{version}\n"
-        case CreateSessionTxn(timeout_ms):
-            return f"{timeout_ms}\n"
-        case CloseSessionTxn(paths):
-            return f"v{{{','.join(_escaped(path) for path in paths or [])}}}\n"
-        case ErrorTxn(err):
-            return f"{err}\n"
+        case CreateTxn():
+            return f"{_create_text(record)},{str(record.ephemeral).lower()},{record.parent_cversion}"
+        case CreateTxnV0():
+            return f"{_create_text(record)},{str(record.ephemeral).lower()},-1"
+        case CreateContainerTxn():
+            return f"{_create_text(record)},{record.parent_cversion}"
+        case CreateTtlTxn():
+            return f"{_create_text(record)},{record.parent_cversion},{record.ttl_ms}"
+        case SetDataTxn():
+            return f"{_path(record.path)},{_data(record.data)},{record.version}"
+        case DeleteTxn():
+            return _path(record.path)
+        case CheckVersionTxn():
+            return f"{_path(record.path)},{record.version}"
+        case SetAclTxn():
+            acls = ",".join(f"s{{{_acl(entry)}}}" for entry in record.acl or [])
+            return f"{_escaped(record.path)},v{{{acls}}},{record.version}\n"
+        case CreateSessionTxn():
+            return f"{record.timeout_ms}\n"
+        case CloseSessionTxn():
+            return f"v{{{','.join(_escaped(path) for path in record.paths_to_delete or [])}}}\n"
+        case ErrorTxn():
+            return f"{record.err}\n"
         case MultiTxn():
             return ";".join(
                 f"{op_name(txn_type)}:{part.err if isinstance(part, ErrorTxn) else _record_text(part)}"
@@ -134,13 +134,16 @@ def _record_text(record: Record | None) -> str:
             raise JuteError(f"no text form of {record!r}")
 
 
+def _create_text(record: CreateTxn | CreateTxnV0 | CreateContainerTxn | CreateTtlTxn) -> str:
+    return f"{_path(record.path)},{_data(record.data)},{_acls(record.acl)}"
+
+
 def _record_object(record: Record | None) -> dict[str, Any]:
     if record is None:
         return {}
     if isinstance(record, MultiTxn):
         return {"txns": [{"op": op_name(kind), **_record_object(part)} for kind, part in decode_parts(record)]}
-    values = [(field.name, getattr(record, field.name)) for field in fields(record)]  # type: ignore[arg-type]
-    return {name: _json_value(name, value) for name, value in values}
+    return {name: _json_value(name, getattr(record, name)) for name in record.__slots__}
 
 
 def _json_value(name: str, value: Any) -> Any:

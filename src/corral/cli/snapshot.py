@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +192,7 @@ def _dump_ncdu(found: Snapshot) -> None:
 
 
 def _node_object(node: Node, with_data: bool) -> dict[str, Any]:
-    stat = asdict(node.stat)
+    stat: dict[str, Any] = {name: getattr(node.stat, name) for name in node.stat.__slots__}
     for name in ("czxid", "mzxid", "pzxid", "ephemeral_owner"):
         stat[name] = f"0x{stat[name] & MASK_64:x}"
     found: dict[str, Any] = {"data_length": node.data_length, "acl": [acl_object(acl) for acl in node.acl], **stat}

@@ -1,4 +1,4 @@
-"""One declaration per record: a dataclass whose field types say how each field is encoded.
+"""One declaration per record: a class whose field types say how each field is encoded.
 
     @record
     class DeleteRequest(Record):
@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform, get_args, get_origin
 
 from corral.jute.primitives import Reader, write_buffer, write_int, write_text
 
@@ -52,10 +52,38 @@ class _Variable:
 
 
 class Record:
-    """Base of all records. Subclasses are made with :func:`record`."""
+    """Base of all records. Subclasses are made with :func:`record`, which adds the slots.
 
-    __slots__ = ()
+    Compared by type and values. The constructor takes the fields in order or by name, all of them.
+    """
+
+    __slots__: ClassVar[tuple[str, ...]] = ()
     _layout: ClassVar[tuple[_FixedRun | _Variable, ...]] = ()
+
+    # Written out by hand rather than generated: sixty generated classes would be half of a server's start-up time.
+    def __init__(self, *values: Any, **named: Any) -> None:
+        slots = self.__slots__
+        if named:
+            values += tuple(named.pop(name) for name in slots[len(values) :] if name in named)
+        if named or len(values) != len(slots):
+            raise TypeError(f"{type(self).__name__} takes {', '.join(slots)}")
+        for name, value in zip(slots, values, strict=True):
+            setattr(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({shown})"
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Name and value of each field, in order."""
+        return [(name, getattr(self, name)) for name in self.__slots__]
 
     def encode(self, out: bytearray) -> None:
         """Append this record's bytes."""
@@ -126,10 +154,10 @@ def _codec_of(hint: Any) -> FieldCodec:
 def record(cls: type[_T]) -> type[_T]:
     """Turn a class body of annotated fields into a record with its codec.
 
-    A vector field is annotated ``list[Element] | None`` (null is a value of its own on the wire).
+    A vector field is annotated ``list[Element] | None`` (null is a value of its own on the wire). The annotations
+    must be real objects, not strings: leave out ``from __future__ import annotations``.
     """
-    made = dataclass(slots=True)(cls)
-    hints = get_type_hints(made, include_extras=True)
+    fields = cls.__annotations__
     layout: list[_FixedRun | _Variable] = []
     names: list[str] = []
     codes = ""
@@ -141,8 +169,8 @@ def record(cls: type[_T]) -> type[_T]:
             names.clear()
             codes = ""
 
-    for name in made.__dataclass_fields__:  # type: ignore[attr-defined]
-        codec = _codec_of(hints[name])
+    for name, hint in fields.items():
+        codec = _codec_of(hint)
         if codec.code:
             names.append(name)
             codes += codec.code
@@ -152,5 +180,7 @@ def record(cls: type[_T]) -> type[_T]:
         assert codec.write is not None
         layout.append(_Variable(name, codec.read, codec.write))
     close_run()
-    made._layout = tuple(layout)  # type: ignore[attr-defined]
-    return made
+    body = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
+    body["__slots__"] = tuple(fields)
+    body["_layout"] = tuple(layout)
+    return cast("type[_T]", type(cls.__name__, cls.__bases__, body))

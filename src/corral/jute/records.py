@@ -3,8 +3,6 @@
 Source: ``zookeeper.jute``. Field order is wire order.
 """
 
-from __future__ import annotations
-
 from corral.jute.record import Bool, Buffer, Int, Long, Path, Record, Text, record
 
 # Shared

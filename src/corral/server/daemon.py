@@ -43,15 +43,16 @@ def run_on_fast_loop(main: Coroutine[None, None, int]) -> int:
 
 async def _serve(config: ServerConfig, ready: Callable[[str, int], None] | None) -> int:
     server = Server(config)
+    # A million znodes are a million objects that no cycle holds: walking over them would only stall the service.
+    gc.disable()
     try:
         await server.start()
     except StorageError as error:
         log.critical("the server cannot start: %s", error)
         return 1
-    # A million znodes are a million objects that no cycle holds: walking over them would only stall the service.
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 50, _NEVER)
+    gc.enable()
     loop = asyncio.get_running_loop()
     asked_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

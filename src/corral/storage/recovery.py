@@ -79,13 +79,11 @@ def recover(
             )
         tree = DataTree(owner_rules)
         tree.keeps_digest = digests
-    # Digests after each transaction are only worth their time if there are few; at the end the tree is summed up anew.
-    tree.keeps_digest = False
+    tree.notes_changes = False
     loaded = time.perf_counter()
     replay = read_from(log_directory, tree.last_zxid)
     count = mismatches = 0
     written: tuple[int, int] | None = None
-    changes = tree.changes
     read_header = TXN_HEADER.unpack_from
     for zxid, entry in replay:
         session_id, _, _, time_ms, txn_type = read_header(entry)
@@ -103,21 +101,17 @@ def recover(
             raise StorageError(
                 f"the transaction with zxid {zxid:#x} cannot be decoded: {error}", log_directory
             ) from None
-        changes.clear()
         version, digest = _DIGEST.unpack_from(entry, len(entry) - _DIGEST.size)
         written = (zxid, digest) if version == DIGEST_VERSION and len(entry) > TXN_HEADER.size + 12 else None
     replay.mend(filesystem)
     if count:
         tree.rebuild_quotas()
-    tree.keeps_digest = digests
-    if digests and count:
-        tree.recompute_digest()
-        if written is not None and written[1] != tree.digest:
-            mismatches += 1
-            log.warning(
-                "the tree's digest after zxid %#x is %d, the log says %d: a server that wrote it computed otherwise",
-                *(written[0], tree.digest, written[1]),
-            )
+    if digests and written is not None and written[1] != tree.digest:
+        mismatches += 1
+        log.warning(
+            "the tree's digest after zxid %#x is %d, the log says %d: a server that wrote it computed otherwise",
+            *(written[0], tree.digest, written[1]),
+        )
     _end_orphans(tree)
     ended = time.perf_counter()
     return Recovered(tree, snapshot, count, mismatches, (loaded - started) * 1000, (ended - loaded) * 1000)
@@ -130,15 +124,12 @@ def _load_newest(
     failure: StorageError | None = None
     for snapshot in reversed(snapshots):
         try:
-            tree = load_snapshot(snapshot, owner_rules, digests=False)
+            tree = load_snapshot(snapshot, owner_rules, digests=digests)
         except SnapshotError as error:
             log.warning("snapshot passed over: %s", error)
             failure = failure or error
             continue
         tree.rebuild_quotas()
-        tree.keeps_digest = digests
-        if digests:
-            tree.recompute_digest()
         return tree, snapshot
     if failure is not None:
         raise StorageError(f"none of the {len(snapshots)} snapshots is whole; the newest: {failure}", directory)

@@ -18,7 +18,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from corral.jute.checksums import adler32
+from corral.jute.checksums import adler32, crc32
 from corral.jute.primitives import JuteError, Reader
 from corral.storage.errors import StorageError
 from corral.tree.acl import decode_acl, encode_acl
@@ -36,6 +36,8 @@ MAGIC: Final = 0x5A4B534E
 VERSION: Final = 2
 DBID: Final = -1
 HEADER: Final = struct.Struct(">iiq")
+UNKNOWN_ACL_ID: Final = 0
+"""A number that no ACL has: grants nothing to anyone."""
 ROOT_MARK: Final = b"\x00\x00\x00\x01/"
 """The ustring ``/``: ends the znodes, and each seal."""
 SEAL_SIZE: Final = 8 + len(ROOT_MARK)
@@ -263,15 +265,20 @@ def load_tree(reader: SnapshotReader, zxid: int, owner_rules: OwnerRules, *, dig
     nodes = tree.nodes
     data = reader.data
     count_acl = acls.add_use
+    knows_acl = acls.knows
     pack_counts = _COUNTS.pack
     read_tail = _NODE_TAIL.unpack_from
     read_kind = _CVERSION_AND_OWNER.unpack_from
     read_acl = _LONG.unpack_from
     data_size = 1
+    digest = 0
     parent_path = b"\0"
     siblings: dict[bytes, None] = {}
     for path, data_at, data_end in reader.nodes():
         acl = read_acl(data, data_end)[0]
+        if not knows_acl(acl):
+            # Set while the snapshot was written; the log brings it. The number may by then stand for another ACL.
+            acl = UNKNOWN_ACL_ID
         cversion, aversion, owner = read_kind(data, data_end + 44)
         length = data_end - data_at - 4
         tail_at = data_end + 8
@@ -295,6 +302,12 @@ def load_tree(reader: SnapshotReader, zxid: int, owner_rules: OwnerRules, *, dig
             node = Znode(data[data_at:data_end] + stat, acl, Children(cversion, pzxid))
         if acl > 0:
             count_acl(acl)
+        if digests and not path.startswith(b"/zookeeper/"):
+            # The stored stat holds the digest's fields, with pzxid in another place.
+            digest += crc32(
+                data[tail_at : tail_at + 16] + data[tail_at + 52 : tail_at + 60] + data[tail_at + 16 : tail_at + 52],
+                crc32(data[data_at + 4 : data_end], crc32(path)),
+            )
         if path:
             above = path[: path.rindex(b"/")]
             if above != parent_path:
@@ -320,6 +333,5 @@ def load_tree(reader: SnapshotReader, zxid: int, owner_rules: OwnerRules, *, dig
     tree.data_size = data_size
     tree.last_zxid = zxid
     tree.keeps_digest = digests
-    if digests:
-        tree.recompute_digest()
+    tree.digest = digest & DIGEST_MASK
     return tree

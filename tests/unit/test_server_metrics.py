@@ -123,12 +123,6 @@ def test_a_durable_batch_counts_each_write_once() -> None:
     assert found["sync_processor_request_queued"] == 3
 
 
-def test_a_clock_that_went_back_gives_no_negative_latency() -> None:
-    stats = ServerStats(0)
-    stats.batch_durable([1000], now_ms=900, sync_ms=0, write_ms=0)
-    assert figures(stats)["min_updatelatency"] == 0
-
-
 def test_watchers_told_are_counted_by_event() -> None:
     stats = ServerStats(0)
     stats.watchers_told(EventType.NODE_DATA_CHANGED, 3)

@@ -68,7 +68,7 @@ class Authentication:
             scheme = packet.scheme or ""
             proved = self._prove(connection, scheme, packet.auth or b"")
         except (AuthenticationError, JuteError) as error:
-            log.warning("%r failed to authenticate: %s", connection, error)
+            connection.server.complaints.warn("authentication", "%r failed to authenticate: %s", connection, error)
             self.stats.auth_failed += 1
             connection.reply_at_once(xid, 0, ErrorCode.AUTH_FAILED)
             connection.close_after_flush = True

@@ -49,6 +49,10 @@ UNREAD_REPLIES_MAX_BYTES: Final = 64 << 20
 """A client that leaves so much unread (watch events go on coming) is cut off."""
 WRITE_HIGH_WATER_BYTES: Final = 1 << 20
 """With more than this unsent the connection is not read from."""
+WAITING_READS_MAX_BYTES: Final = 16 << 20
+"""With more than this in requests that wait behind a write the connection is not read from."""
+_CHUNKS_MAX: Final = 256
+"""A frame that arrives in more pieces than this is put together in between: a piece costs more than its bytes."""
 
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
 """Closing sends a reset and forgets what is unsent."""
@@ -73,8 +77,12 @@ _WRITES: Final = frozenset(
         OpCode.CLOSE_SESSION,
     }
 )
-_DEFERRED_ERROR: Final = -1
-"""Stands in ``waiting`` for the operation of a request that could not be decoded."""
+_LONG_READS: Final = frozenset({OpCode.GET_ALL_CHILDREN_NUMBER, OpCode.GET_EPHEMERALS})
+"""What may take long for a short reply: one of them is a turn."""
+_READY: Final = 1 << 32
+"""Stands in ``waiting`` for the operation of a request whose reply is there already; no client can send it."""
+_REFUSED: Final = _READY + 1
+"""The same for a request that is not served; in place of its body stands the error code."""
 
 
 class Connection(asyncio.Protocol):
@@ -87,6 +95,7 @@ class Connection(asyncio.Protocol):
         "_needed",
         "_read_paused",
         "_stopping",
+        "_waiting_bytes",
         "_write_paused",
         "authenticated",
         "close_after_flush",
@@ -108,6 +117,7 @@ class Connection(asyncio.Protocol):
         "sent",
         "server",
         "session",
+        "stalled_ms",
         "transport",
         "tree",
         "waiting",
@@ -128,6 +138,8 @@ class Connection(asyncio.Protocol):
         self.waiting: deque[tuple[int, int, bytes] | None] = deque()
         self.closed = False
         self.close_after_flush = False
+        self.stalled_ms: int | None = None
+        """Since when, on the monotonic clock, the requests held back have been stalled by the throttle."""
         self.handshake_pending = False
         self.mirror_read_only = False
         self.established_ms = server.clock.wall_ms()
@@ -148,6 +160,7 @@ class Connection(asyncio.Protocol):
         self.write_latency_ms = 0
         self._continue_is_due = False
         self._stopping = False
+        self._waiting_bytes = 0
 
     def __repr__(self) -> str:
         session = f" session {self.session.id & (2**64 - 1):#x}" if self.session else ""
@@ -206,6 +219,8 @@ class Connection(asyncio.Protocol):
             self._chunks.append(data)
             self._chunks_size += len(data)
             if self._chunks_size < self._needed or self._read_paused:
+                if len(self._chunks) > _CHUNKS_MAX:
+                    self._chunks = [b"".join(self._chunks)]
                 return
             data = b"".join(self._chunks)
             self._chunks.clear()
@@ -259,14 +274,19 @@ class Connection(asyncio.Protocol):
     def _continue_soon(self) -> None:
         if not self._continue_is_due and not self.closed:
             self._continue_is_due = True
-            self.server.soon(self._continue)
+            self.server.soon(self.go_on)
 
-    def _continue(self) -> None:
+    def go_on(self) -> None:
         """Take up again what was held back, if nothing stands against it any more."""
         self._continue_is_due = False
-        if self.closed or self._write_paused or self.handshake_pending or self._stopping or self.transport is None:
+        if self._cannot_go_on() or self.transport is None:
             return
-        if self.waiting and self.server.is_overloaded():
+        if self.waiting and self.waiting[0] is not None:
+            self.serve_waiting()
+            self.flush()
+            if self._cannot_go_on():
+                return
+        if self._must_wait():
             return
         if self._read_paused:
             self._read_paused = False
@@ -275,6 +295,21 @@ class Connection(asyncio.Protocol):
             data = b"".join(self._chunks)
             self._chunks.clear()
             self._serve(data)
+
+    def _cannot_go_on(self) -> bool:
+        if self.closed or self._write_paused or self.handshake_pending or self._stopping:
+            return True
+        gate = self.server.gate
+        return gate is not None and gate.is_stalled(self)
+
+    def _must_wait(self) -> bool:
+        """Whether no more is taken from this client before some of what it asked for is done."""
+        waiting = len(self.waiting)
+        return waiting > 0 and (
+            self.server.is_overloaded()
+            or self.server.is_too_much(waiting)
+            or self._waiting_bytes > WAITING_READS_MAX_BYTES
+        )
 
     def flush(self) -> None:
         """Send what is queued, in one write."""
@@ -289,10 +324,14 @@ class Connection(asyncio.Protocol):
             data = b"".join(out) if len(out) > 1 else out[0]
             self.server.stats.sent(len(data), out)
             out.clear()
+            was_paused = self._write_paused
             transport.write(data)
-            if self._write_paused and transport.get_write_buffer_size() > UNREAD_REPLIES_MAX_BYTES:
-                log.warning(
-                    "%r does not read its replies: cut off with %d bytes unsent", self, UNREAD_REPLIES_MAX_BYTES
+            # One reply alone may be larger: it is cut off only if it has left something unread before.
+            if was_paused and transport.get_write_buffer_size() > UNREAD_REPLIES_MAX_BYTES:
+                self.server.complaints.warn(
+                    "replies not read",
+                    "%r does not read what it is sent: cut off with %d bytes unsent",
+                    *(self, transport.get_write_buffer_size()),
                 )
                 self.server.stats.count("connection_drop_count")
                 self.abort()
@@ -326,7 +365,7 @@ class Connection(asyncio.Protocol):
         read_head = _HEAD.unpack_from
         pack_reply = _REPLY_HEADER.pack
         zxid = self.tree.last_zxid
-        slow_only = server.checks_every_request
+        gate = server.gate
         budget = REPLY_BUDGET_BYTES
         served = 0
         length = xid = op = 0
@@ -336,7 +375,7 @@ class Connection(asyncio.Protocol):
             following = position + 4 + length
             if following > end:
                 break
-            if op == GET_DATA and 0 <= path_length == length - 13 and not waiting and not slow_only:
+            if op == GET_DATA and 0 <= path_length == length - 13 and not waiting and gate is None:
                 node = find(data[position + 16 : following - 1])
                 if node is not None and node.acl == -1 and data[following - 1] == 0:
                     children = node.children
@@ -352,14 +391,18 @@ class Connection(asyncio.Protocol):
                     continue
             if length < 8:
                 break
+            body = data[following - length + 8 : following]
+            if gate is None:
+                self.serve_request(xid, op, body)
+            elif not gate.serve(self, xid, op, body):
+                break
             position = following
             served += 1
-            self._request(xid, op, data[following - length + 8 : following])
             if self.closed or self.close_after_flush:
                 break
             zxid = self.tree.last_zxid
-            budget -= 64
-            if budget < 0 or (waiting and server.is_overloaded()):
+            budget -= 64 + length + (len(out[-1]) if out else 0)
+            if budget < 0 or op in _LONG_READS or (waiting and self._must_wait()):
                 break
         if served:
             self._note(xid, op, zxid, served, waiting_before)
@@ -367,18 +410,25 @@ class Connection(asyncio.Protocol):
             position = self._serve_short(data, position, end)
             if position < end and not self.closed:
                 self._hold(data, position, end)
+        if gate is not None:
+            gate.served(self)
         server.stats.bytes_received += position
         self.flush()
         server.pipeline.flush()
 
     def _serve_short(self, data: bytes, position: int, end: int) -> int:
         """Serve frames too short for the loop's look at four integers: ping, closeSession, whoAmI."""
+        gate = self.server.gate
         while end - position >= 12:
             length, xid, op = struct.unpack_from(">iii", data, position)
             if not 8 <= length < 12 or position + 4 + length > end:
                 break
             waiting_before = len(self.waiting)
-            self._request(xid, op, data[position + 12 : position + 4 + length])
+            body = data[position + 12 : position + 4 + length]
+            if gate is None:
+                self.serve_request(xid, op, body)
+            elif not gate.serve(self, xid, op, body):
+                break
             self._note(xid, op, self.tree.last_zxid, 1, waiting_before)
             position += 4 + length
             if self.closed or self.close_after_flush:
@@ -393,18 +443,20 @@ class Connection(asyncio.Protocol):
             if length < 8 or length > server.config.limits.jute_max_buffer:
                 self.refuse_frame(length)
                 return
+            if server.gate is not None and not server.gate.admits_size(self, length):
+                return
             self._needed = 4 + length
         else:
             self._needed = 4
         self._keep(data[position:])
         if end - position >= self._needed:
             self._pause_reading()
-            if not self._write_paused and not (self.waiting and server.is_overloaded()):
+            if not self._cannot_go_on() and not self._must_wait():
                 self._continue_soon()
 
     def refuse_frame(self, length: int) -> None:
         """Close the connection of a client that sends what is no frame; what was asked before is answered."""
-        log.warning("%r sent a frame of %d bytes: connection closed", self, length)
+        self.server.complaints.warn("bad frame", "%r sent a frame of %d bytes: connection closed", self, length)
         self.server.stats.count("connection_drop_count")
         self.close()
 
@@ -442,25 +494,57 @@ class Connection(asyncio.Protocol):
         stats.latency.add(latency_ms, count)
 
     def serve_waiting(self) -> None:
-        """The write at the head of ``waiting`` has its reply: serve what waited behind it, up to the next write."""
+        """The write at the head of ``waiting`` has its reply: serve what waited behind it, up to the next write.
+
+        What is too much for one turn, or for a client that does not read, is left for later.
+        """
         waiting = self.waiting
+        out = self.out
         served = 0
+        budget = 0 if self._write_paused else REPLY_BUDGET_BYTES
         while waiting:
             head = waiting[0]
             if head is None:
                 break
+            if budget <= 0:
+                self._continue_soon()
+                break
             waiting.popleft()
             served += 1
             xid, op, body = head
-            if op == _DEFERRED_ERROR:
-                self.reply_error(xid, ErrorCode.MARSHALLING_ERROR)
+            self._waiting_bytes -= len(body)
+            if op == _READY:
+                out.append(body)
+            elif op == _REFUSED:
+                self.reply_error(xid, _LENGTH.unpack(body)[0])
             else:
                 self._read(xid, op, body)
+                budget -= REPLY_BUDGET_BYTES if op in _LONG_READS else 0
+            budget -= 64 + len(out[-1])
         # They came after the write: its time is the most that they waited.
         self.server.stats.read_latency.add(self.write_latency_ms, served)
         self.answered(self.write_latency_ms, served)
 
-    def _request(self, xid: int, op: int, body: bytes) -> None:
+    @staticmethod
+    def is_write(op: int) -> bool:
+        """Whether an operation goes through the pipeline."""
+        return op in _WRITES
+
+    def refuse(self, xid: int, code: int) -> None:
+        """Answer a request with an error and nothing else, in its turn."""
+        if self.waiting:
+            self._defer(xid, _REFUSED, _LENGTH.pack(code))
+        else:
+            self.reply_error(xid, code)
+
+    def keep_reply(self, reply: bytes) -> None:
+        """The first write in ``waiting`` is done, but reads before it have not been served yet."""
+        place = self.waiting.index(None)
+        self.waiting[place] = (0, _READY, reply)
+        self._waiting_bytes += len(reply)
+        self._continue_soon()
+
+    def serve_request(self, xid: int, op: int, body: bytes) -> None:
         """Serve one request that the loop did not."""
         server = self.server
         if op == AUTH:
@@ -468,8 +552,6 @@ class Connection(asyncio.Protocol):
             return
         if op == SASL:
             self.reply_at_once(xid, 0, 0, b"\xff\xff\xff\xff")
-            return
-        if server.checks_every_request and not server.admits(self, xid):
             return
         if op == PING:
             self.out.append(_REPLY_HEADER.pack(16, Xid.PING, self.tree.last_zxid, 0))
@@ -479,14 +561,16 @@ class Connection(asyncio.Protocol):
             error = server.pipeline.submit(self, session.id, xid, op, body, self.identities)
             if error is None:
                 self.waiting.append(None)
-            elif self.waiting:
-                self.waiting.append((xid, _DEFERRED_ERROR, b""))
             else:
-                self.reply_error(xid, error)
+                self.refuse(xid, error)
         elif self.waiting:
-            self.waiting.append((xid, op, body))
+            self._defer(xid, op, body)
         else:
             self._read(xid, op, body)
+
+    def _defer(self, xid: int, op: int, body: bytes) -> None:
+        self.waiting.append((xid, op, body))
+        self._waiting_bytes += len(body)
 
     def _read(self, xid: int, op: int, body: bytes) -> None:
         serve = READS.get(op)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corral.jute.ops import OpCode
 from corral.jute.primitives import JuteError, Reader, write_boolean
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from corral.server.standalone import Server
 
 log = logging.getLogger(__name__)
+
+FIRST_FRAME_MAX_BYTES: Final = 4096
+"""Far more than any client's request for a session. Who has no session yet gets no more memory than that."""
 
 _LENGTH = struct.Struct(">i")
 _TIMEOUT = struct.Struct(">i")
@@ -52,7 +55,7 @@ class Handshakes:
             self.server.words.serve(connection, data[:4], data[4:needed])
             return len(data)
         length: int = _LENGTH.unpack_from(data)[0]
-        if length < 0 or length > self.server.config.limits.jute_max_buffer:
+        if length < 0 or length > min(FIRST_FRAME_MAX_BYTES, self.server.config.limits.jute_max_buffer):
             connection.refuse_frame(length)
             return len(data)
         if len(data) < needed:
@@ -62,7 +65,9 @@ class Handshakes:
             request = ConnectRequest.decode(reader)
             connection.mirror_read_only = reader.remaining > 0
         except JuteError as error:
-            log.warning("%r sent no connect request: %s; connection closed", connection, error)
+            self.server.complaints.warn(
+                "bad frame", "%r sent no connect request: %s; connection closed", connection, error
+            )
             connection.close()
             return len(data)
         self._connect(connection, request)
@@ -73,7 +78,8 @@ class Handshakes:
         server.stats.count("connection_request_count")
         server.stats.note("connection_token_deficit", server.throttle.deficit)
         if request.last_zxid_seen > server.tree.last_zxid:
-            log.warning(
+            server.complaints.warn(
+                "client ahead",
                 "%r has seen zxid %#x, this server only %#x: connection closed, it must try another server",
                 *(connection, request.last_zxid_seen, server.tree.last_zxid),
             )
@@ -81,6 +87,7 @@ class Handshakes:
             return
         if not server.throttle.admits(renewing=request.session_id != 0):
             server.stats.count("connection_rejected")
+            server.complaints.warn("throttled", "%r comes faster than connections are let in: closed", connection)
             connection.close()
             return
         config = server.config
@@ -110,7 +117,9 @@ class Handshakes:
         session_id = request.session_id
         session = server.tracker.sessions.get(session_id)
         if request.password != session_password(session_id):
-            log.warning("%r has no right to session %#x: refused", connection, session_id & (2**64 - 1))
+            server.complaints.warn(
+                "wrong password", "%r has no right to session %#x: refused", connection, session_id & (2**64 - 1)
+            )
             session = None
         if session is None or session_id in server.preparer.closing:
             self.answer(connection, 0, 0, NO_PASSWORD)

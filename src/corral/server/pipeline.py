@@ -193,14 +193,21 @@ class WritePipeline:
                 else:
                     self._session_ended(connection, session_id, xid)
                 continue
-            if connection is None or connection.closed:
+            if connection is None:
+                continue
+            if connection.closed:
+                connection.server.stats.count("stale_replies")
+                continue
+            waiting = connection.waiting
+            head = waiting[0]
+            if head is not None:
+                connection.keep_reply(pack(16 + len(reply), xid, zxid, error) + reply)
                 continue
             out = connection.out
             out.append(pack(16 + len(reply), xid, zxid, error))
             if reply:
                 out.append(reply)
             dirty[connection] = None
-            waiting = connection.waiting
             waiting.popleft()
             connection.writes_answered += 1
             connection.write_latency_ms = now_ms - time_ms

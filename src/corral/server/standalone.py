@@ -22,6 +22,7 @@ from corral.server.handshake import Handshakes
 from corral.server.log_sync import LogSync
 from corral.server.pipeline import WritePipeline
 from corral.server.reaper import Reaper
+from corral.server.request_gate import RequestGate
 from corral.server.sessions import SessionTracker, first_session_id
 from corral.server.snapshots import SnapshotSchedule, Snapshotter
 from corral.server.stats import ServerStats
@@ -101,7 +102,7 @@ class Server:
         self.words = FourLetterWords(self)
         self.handshakes = Handshakes(self)
         self.connections: dict[Connection, None] = {}
-        self.checks_every_request = config.auth.enforce_auth_enabled
+        self.gate = RequestGate(self) if RequestGate.is_needed(config) else None
         self.serving = False
         self.failed: StorageError | None = None
         self.stopped: asyncio.Event = asyncio.Event()
@@ -124,8 +125,6 @@ class Server:
         self._log_sync: LogSync | None = None
         self._purge_worker: Worker | None = None
         self._limit = config.limits.global_outstanding_limit
-        if config.request_throttle.max_requests > 0:
-            self._limit = min(self._limit, config.request_throttle.max_requests)
 
     # Life
 
@@ -487,6 +486,8 @@ class Server:
                 (time.perf_counter() - started) * 1000,
             )
             synced()
+            if self.gate is not None:
+                self.gate.batch_applied()
 
         self._log_sync.write(batch, durable)
 
@@ -546,6 +547,8 @@ class Server:
         else:
             self._connections_by_address.pop(address, None)
         self.watches.forget(connection)
+        if self.gate is not None:
+            self.gate.forget(connection)
         session = connection.session
         if session is not None and session.connection is connection:
             session.connection = None
@@ -557,16 +560,12 @@ class Server:
         return self._newcomers.get(connection, self.clock.monotonic_ms())
 
     def is_overloaded(self) -> bool:
-        """More requests are in process than ``globalOutstandingLimit`` (or the request throttle) allows."""
+        """More requests are in process than ``globalOutstandingLimit`` allows."""
         return self.pipeline.outstanding > self._limit
 
-    def admits(self, connection: Connection, xid: int) -> bool:
-        """Whether enforced authentication lets this connection's requests through; if not it is told and closed."""
-        if connection.authenticated & self.config.auth.enforce_auth_schemes:
-            return True
-        connection.reply_at_once(xid, 0, ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH)
-        connection.close_after_flush = True
-        return False
+    def is_too_much(self, waiting: int) -> bool:
+        """Whether one connection has so many requests waiting that they alone are more than the limit allows."""
+        return waiting > self._limit
 
     # Facts for the admin words
 

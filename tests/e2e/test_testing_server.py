@@ -104,6 +104,14 @@ def has_ended(pid: int) -> bool:
 # Life
 
 
+def test_manual_s_example_works() -> None:
+    manual = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+    example = manual.read_text("utf-8").split("```python\n")[1].split("```")[0]
+    assert "expire_session" in example
+    # kazoo warns in its log of what the example is about: that it was disconnected.
+    run_script(f"import logging\nlogging.disable()\n{example}")
+
+
 def test_serves_clients_and_shows_its_state(server: Server, connect: ClientFactory) -> None:
     client = connect()
     client.create("/app/config", b"v1", makepath=True)
@@ -292,6 +300,12 @@ def test_unknown_address_is_told() -> None:
         Server(host="192.0.2.1")
     with pytest.raises(StartError, match=r"no address 'no such host' to listen on"):
         Server(host="no such host")
+
+
+def test_is_reached_where_it_listens_everywhere() -> None:
+    with Server(host="0.0.0.0") as server:
+        assert server.address == f"127.0.0.1:{server.port}"
+        assert not refuses(server.address)
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
@@ -519,6 +533,25 @@ def test_collected_server_ends(in_process: bool) -> None:
     del server
     gc.collect()
     assert refuses(address)
+    assert not data_dir.exists()
+
+
+async def collect_garbage(_: object) -> None:
+    gc.collect()
+
+
+def test_collected_server_ends_on_its_own_thread() -> None:
+    server = Server().start()
+    backend, address, data_dir = server._backend, str(server.address), server.data_dir
+    cycle: list[object] = [server]
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del server, cycle
+        backend.call(collect_garbage)
+    finally:
+        gc.enable()
+    wait_until(lambda: refuses(address), "the server has ended")
     assert not data_dir.exists()
 
 

@@ -506,7 +506,7 @@ def _read_acl(reader: Reader) -> list[Acl] | None:
 
 def _checked_acl(acl: list[Acl] | None) -> list[Acl] | None:
     for entry in acl or ():
-        if entry.id.scheme is not None and entry.id.id is None:
+        if entry.id.id is None and entry.id.scheme not in (None, "auth"):
             raise MarshallingError
     return acl
 

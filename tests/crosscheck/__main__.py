@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.crosscheck.crosscheck import Crosscheck, parse_atoms
@@ -25,6 +26,7 @@ def _arguments() -> argparse.Namespace:
     server = f"HOST:PORT of a fresh server, or {' or '.join(sorted(SERVERS))} to start one"
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counting up from --seed")
+    parser.add_argument("--corners", action="store_true", help="the fixed plan of corner cases instead of random ones")
     parser.add_argument("--count", type=int, default=2000, help="requests per seed")
     parser.add_argument("--left", default="apache", help=server)
     parser.add_argument("--right", default="corral", help=server)
@@ -36,15 +38,22 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _checks(arguments: argparse.Namespace) -> Iterator[Crosscheck]:
+    left, right = (_place(text, arguments.profile) for text in (arguments.left, arguments.right))
+    if arguments.corners:
+        yield Crosscheck.corners(arguments.profile, left, right)
+        return
+    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+        yield Crosscheck.seeded(seed, arguments.count, arguments.profile, left, right)
+
+
 def main() -> int:
     arguments = _arguments()
-    left, right = (_place(text, arguments.profile) for text in (arguments.left, arguments.right))
     failed = False
-    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-        check = Crosscheck(seed, arguments.count, arguments.profile, left, right)
+    for check in _checks(arguments):
         started = time.monotonic()
         differences = check.differences(arguments.keep)
-        print(f"seed {seed}: {len(differences)} differences, {time.monotonic() - started:.1f} s", flush=True)
+        print(f"{check.name}: {len(differences)} differences, {time.monotonic() - started:.1f} s", flush=True)
         failed = failed or bool(differences)
         shown: Counter[tuple[str, ...]] = Counter()
         for difference in differences:

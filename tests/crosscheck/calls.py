@@ -8,7 +8,7 @@ behind it see only once it is applied), and quotas.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tests.crosscheck import material
@@ -175,7 +175,8 @@ def check(random: Random, clean: bool) -> Call:
     return Call(OpCode.CHECK, (target, material.version(random, known)))
 
 
-def _multi_of(op: int, calls: list[Call]) -> Call:
+def transaction(op: int, calls: Sequence[Call]) -> Call:
+    """A multi or multiRead of these operations."""
     fields: list[Argument] = []
     for call in calls:
         fields += [SubHeader(call.op), *call.arguments]
@@ -191,7 +192,7 @@ def multi(random: Random, clean: bool) -> Call:
     elif random.random() < 0.08:
         stray = random.choice((read, set_acl, read_path, who_am_i, multi_read, close_session))
         calls.insert(random.randrange(len(calls) + 1), stray(random, clean))
-    return _multi_of(OpCode.MULTI, calls)
+    return transaction(OpCode.MULTI, calls)
 
 
 def friendly_multi(random: Random, clean: bool) -> Call:
@@ -208,7 +209,7 @@ def friendly_multi(random: Random, clean: bool) -> Call:
     kept = [step for step in steps if random.random() < 0.75]
     if random.random() < 0.2:
         random.shuffle(kept)
-    return _multi_of(OpCode.MULTI, kept)
+    return transaction(OpCode.MULTI, kept)
 
 
 def _open() -> Acls:
@@ -229,7 +230,7 @@ def multi_read(random: Random, clean: bool) -> Call:
     ]
     if random.random() < 0.1:
         calls.insert(random.randrange(len(calls) + 1), random.choice((delete, check, read))(random, clean))
-    return _multi_of(OpCode.MULTI_READ, calls)
+    return transaction(OpCode.MULTI_READ, calls)
 
 
 def close_session(random: Random, clean: bool) -> Call:
@@ -359,7 +360,7 @@ def quota(random: Random) -> Call:
         Call(OpCode.SET_DATA, (other, material.data(random), Int(-1))),
         Call(OpCode.DELETE, (below, Int(-1))),
     ]
-    return _multi_of(OpCode.MULTI, [step for step in steps if random.random() < 0.7])
+    return transaction(OpCode.MULTI, [step for step in steps if random.random() < 0.7])
 
 
 def _limits(random: Random) -> bytes:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from tests.crosscheck.allowed import is_allowed
 from tests.crosscheck.comparison import Difference, compare
+from tests.crosscheck.corners import corner_cases
 from tests.crosscheck.generator import make_plan
 from tests.crosscheck.minimiser import minimise
 from tests.crosscheck.plan import Atom, Batch, Call, Checkpoint, Step, atoms, keep
 from tests.crosscheck.runner import RunFailedError, Runner, Transcript
-from tests.crosscheck.servers import launched
 
 from corral.jute.ops import OpCode
 
@@ -43,27 +43,27 @@ READS: Final = frozenset({OpCode.EXISTS, OpCode.GET_DATA, OpCode.GET_CHILDREN, O
 
 @dataclass(frozen=True, slots=True)
 class Crosscheck:
-    """The plan of a seed on two places. `profile` is the configuration that both have."""
+    """A plan on two places. `name` says, on a command line, which plan it is."""
 
-    seed: int
-    count: int
-    profile: str
+    name: str
+    plan: list[Step]
     left: Place
     right: Place
 
     @classmethod
-    def launched(cls, seed: int, count: int, profile: str, left: str = "apache", right: str = "corral") -> Crosscheck:
-        """Servers of these kinds, fresh for each run."""
-        return cls(seed, count, profile, launched(left, profile), launched(right, profile))
+    def seeded(cls, seed: int, count: int, profile: str, left: Place, right: Place) -> Crosscheck:
+        """The random plan of a seed. `profile` is the configuration that both servers have."""
+        name = f"--seed {seed} --count {count} --profile {profile}"
+        return cls(name, make_plan(seed, count, EDGE_SHARES[profile]), left, right)
 
-    @property
-    def plan(self) -> list[Step]:
-        return make_plan(self.seed, self.count, EDGE_SHARES[self.profile])
+    @classmethod
+    def corners(cls, profile: str, left: Place, right: Place) -> Crosscheck:
+        """The plan of corner cases."""
+        return cls(f"--corners --profile {profile}", corner_cases(), left, right)
 
     def differences(self, kept: Sequence[Atom] | None = None) -> list[Difference]:
         """What differs and should not, for the whole plan or the atoms kept of it."""
-        plan = self.plan
-        steps = keep(plan, list(atoms(plan)) if kept is None else kept)
+        steps = keep(self.plan, list(atoms(self.plan)) if kept is None else kept)
         left, right = (_run(place, steps) for place in (self.left, self.right))
         return [difference for difference in compare(left, right) if not is_allowed(difference)]
 
@@ -101,8 +101,8 @@ class Crosscheck:
         """Everything somebody needs to see the difference again."""
         steps = "\n".join(f"{number:5}  {step}" for number, step in keep(self.plan, kept))
         parts = ",".join(f"{number}.{position}" for number, position in kept)
-        head = f"seed {self.seed}, count {self.count}, profile {self.profile}"
-        return f"{head}\n{difference}\n\nsteps kept:\n{steps}\n\n--keep {parts}\n"
+        command = f"python -m tests.crosscheck {self.name} --keep {parts}"
+        return f"{difference}\n\nsteps kept:\n{steps}\n\n{command}\n"
 
 
 def _run(place: Place, steps: Sequence[tuple[int, Step]]) -> Transcript:

@@ -56,6 +56,10 @@ class MarshallingError(KeeperError):
     code = ErrorCode.MARSHALLING_ERROR
 
 
+class UndecodableError(MarshallingError):
+    """The request's bytes are no request: unlike other refused writes it takes no zxid."""
+
+
 class UnimplementedError(KeeperError):
     code = ErrorCode.UNIMPLEMENTED
 

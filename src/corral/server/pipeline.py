@@ -11,8 +11,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from corral.jute.errors import ErrorCode, KeeperError, MarshallingError
-from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, MULTI, SET_DATA
+from corral.jute.errors import ErrorCode, KeeperError, UndecodableError
+from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, SET_DATA
 from corral.tree.digest import DIGEST_VERSION
 from corral.tree.prepare import error_record
 from corral.tree.znode import STAT_SIZE
@@ -114,7 +114,7 @@ class WritePipeline:
         try:
             record, effect = preparer.prepare(op, session_id, body, identities, zxid, time_ms)
         except KeeperError as error:
-            if isinstance(error, MarshallingError) and op != MULTI:
+            if isinstance(error, UndecodableError):
                 return ErrorCode.MARSHALLING_ERROR
             txn_type = ERROR
             record, effect = error_record(error.code), None

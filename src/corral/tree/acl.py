@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from corral.jute.errors import InvalidAclError, NoAuthError
+from corral.jute.errors import InvalidAclError, MarshallingError, NoAuthError
 from corral.jute.ops import Permission
 from corral.jute.primitives import Reader, write_int
 from corral.jute.records import Acl, Id
@@ -199,7 +199,7 @@ class AccessControl:
     def complete(self, acl: Sequence[Acl] | None, identities: Sequence[Identity]) -> list[Acl]:
         """The ACL to store: duplicates dropped, ``auth`` replaced by what the connection proved.
 
-        Raises InvalidAclError naming the entry that cannot stand in an ACL.
+        Raises InvalidAclError naming the entry that cannot stand in an ACL, MarshallingError for a missing id.
         """
         if not acl:
             raise InvalidAclError("the ACL is empty")
@@ -210,6 +210,8 @@ class AccessControl:
         completed: list[Acl] = []
         for entry in unique:
             scheme, name = entry.id.scheme, entry.id.id
+            if name is None and (scheme == "world" or scheme in self.schemes):
+                raise MarshallingError(f"an ACL entry of scheme {scheme} has no id")
             if scheme == "world" and name == "anyone":
                 completed.append(entry)
             elif scheme == "auth":

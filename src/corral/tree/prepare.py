@@ -23,6 +23,7 @@ from corral.jute.errors import (
     QuotaExceededError,
     ReconfigDisabledError,
     SessionExpiredError,
+    UndecodableError,
     UnimplementedError,
 )
 from corral.jute.ops import (
@@ -193,11 +194,11 @@ class Preparer:
             end = at + 4 + (length if length > 0 else 0)
             expected: int = LENGTH.unpack_from(body, end)[0]
         except struct.error:
-            raise MarshallingError from None
+            raise UndecodableError from None
         if path_length < 0 or length < -1:
             if path_length == -1:
                 raise BadArgumentsError("a path is missing")
-            raise MarshallingError
+            raise UndecodableError
         if session_id not in self.tree.sessions or session_id in self.closing:
             self.check_session(session_id)
         path = body[4:at]
@@ -267,9 +268,9 @@ class Preparer:
             else:
                 flags = LENGTH.unpack_from(body, acl_end)[0]
         except (struct.error, JuteError):
-            raise MarshallingError from None
+            raise UndecodableError from None
         if path_length < -1 or length < -1:
-            raise MarshallingError
+            raise UndecodableError
         known = _CREATE_MODES.get(flags)
         if known is None:
             raise BadArgumentsError(f"create flags {flags} are not known")
@@ -404,10 +405,10 @@ class Preparer:
         try:
             request = SetAclRequest.from_bytes(body)
         except JuteError:
-            raise MarshallingError from None
+            raise UndecodableError from None
         self.check_session(session_id)
         path = validate_path(request.path)
-        acl = self.access.complete(_checked_acl(request.acl), identities)
+        acl = self.access.complete(request.acl, identities)
         state = self.states.find(path)
         if state is None:
             raise NoNodeError
@@ -427,7 +428,7 @@ class Preparer:
         try:
             ReconfigRequest.from_bytes(body)
         except JuteError:
-            raise MarshallingError from None
+            raise UndecodableError from None
         if not self.reconfig_enabled:
             raise ReconfigDisabledError
         self.check_session(session_id)
@@ -501,14 +502,7 @@ def _read_acl(reader: Reader) -> list[Acl] | None:
     count = reader.read_int()
     if count < 0:
         return None
-    return _checked_acl([Acl.decode(reader) for _ in range(count)])
-
-
-def _checked_acl(acl: list[Acl] | None) -> list[Acl] | None:
-    for entry in acl or ():
-        if entry.id.id is None and entry.id.scheme not in (None, "auth"):
-            raise MarshallingError
-    return acl
+    return [Acl.decode(reader) for _ in range(count)]
 
 
 def _path_and_int(body: bytes) -> tuple[bytes | None, int]:
@@ -516,7 +510,7 @@ def _path_and_int(body: bytes) -> tuple[bytes | None, int]:
     try:
         return reader.read_buffer(), reader.read_int()
     except JuteError:
-        raise MarshallingError from None
+        raise UndecodableError from None
 
 
 _MULTI_WRITES: Final = frozenset({*_CREATES, DELETE, SET_DATA, CHECK})

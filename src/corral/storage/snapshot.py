@@ -309,7 +309,10 @@ def load_tree(reader: SnapshotReader, zxid: int, owner_rules: OwnerRules, *, dig
                 crc32(data[data_at + 4 : data_end], crc32(path)),
             )
         if path:
-            above = path[: path.rindex(b"/")]
+            slash = path.rfind(b"/")
+            if slash < 0:
+                raise SnapshotError(f"{path[:200]!r} is no path", reader.path, data_at - len(path) - 4)
+            above = path[:slash]
             if above != parent_path:
                 parent = nodes.get(above)
                 if parent is None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from corral.jute.ops import OpCode
@@ -90,7 +92,11 @@ def stat(cursor: Cursor) -> dict[str, Any]:
 
 
 def acl(cursor: Cursor) -> list[tuple[int, bytes | None, bytes | None]]:
-    return [(cursor.int32(), cursor.string(), cursor.string()) for _ in range(cursor.int32())]
+    """Entries in their order, but for neighbours with the same permissions and scheme: in what ``auth`` stands for, the
+    order of a connection's ids is open."""
+    entries = [(cursor.int32(), cursor.string(), cursor.string()) for _ in range(cursor.int32())]
+    runs = groupby(entries, key=itemgetter(0, 1))
+    return [entry for _, run in runs for entry in sorted(run, key=lambda entry: entry[2] or b"")]
 
 
 def _sorted(values: list[bytes | None]) -> list[bytes | None]:

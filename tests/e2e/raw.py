@@ -8,7 +8,6 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from corral.jute.ops import CreateMode, OpCode, Xid
@@ -23,6 +22,7 @@ from corral.jute.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from corral.jute.record import Record
@@ -82,7 +82,11 @@ class Raw:
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(("127.0.0.1", port))
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except BaseException:
+            self.socket.close()
+            raise
         self._received = bytearray()
         self._xids = itertools.count(1)
 
@@ -220,25 +224,8 @@ def monitored(port: int) -> dict[str, str]:
     return dict(line.removeprefix("zk_").split("\t") for line in word(port, "mntr").splitlines())
 
 
-def resident_bytes(pid: int) -> int:
-    """The memory that a process holds."""
-    for line in Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise ProcessLookupError(pid)
-
-
-def peak_resident_bytes(pid: int) -> int:
-    """The most memory that a process has held since its start, or the last :func:`reset_peak`."""
-    for line in Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise ProcessLookupError(pid)
-
-
-def wait_until(condition: object, what: str, limit_s: float = PATIENCE_S) -> None:
+def wait_until(condition: Callable[[], object], what: str, limit_s: float = PATIENCE_S) -> None:
     """Wait until ``condition()`` is true; AssertionError with ``what`` if that takes longer."""
-    assert callable(condition)
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"

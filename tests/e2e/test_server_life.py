@@ -8,15 +8,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
 
 import pytest
+from tests.e2e.child import SYNC_FAILS_LATER, SYNC_HANGS, PatchedServer
 from tests.e2e.raw import PATIENCE_S, Client, ConnectionEndedError, create, get_data, set_data
 from tests.interop.peers import CorralServer, free_port
 
@@ -25,18 +25,6 @@ from corral.jute.ops import OpCode
 SMALL_FILES: Final = {"preAllocSize": 64, "snapCount": 200}
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this to a file system")
-
-
-class PatchedServer(CorralServer):
-    """A server whose process runs some lines of Python first."""
-
-    def __init__(self, data_dir: Path, lines: str, config: Mapping[str, str | int] | None = None) -> None:
-        super().__init__(data_dir, config)
-        self.lines = lines
-
-    def command(self) -> Sequence[str]:
-        program = f"import os\n{self.lines}\nfrom corral.cli.main import main\nmain()"
-        return [sys.executable, "-c", program, "server", str(self.config_path)]
 
 
 def exit_status(server: CorralServer, limit_s: float = PATIENCE_S) -> int:
@@ -286,17 +274,6 @@ def test_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
         writer.check(server.port)
 
 
-SYNC_FAILS_LATER: Final = """
-import errno, time
-started, sync = time.monotonic(), os.fdatasync
-def failing(descriptor):
-    sync(descriptor)
-    if os.path.exists(os.environ["FAIL_SYNCS"]):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-os.fdatasync = failing
-"""
-
-
 def test_failing_sync_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAIL_SYNCS", str(tmp_path / "fail"))
     server = PatchedServer(tmp_path / "data", SYNC_FAILS_LATER, SMALL_FILES).start()
@@ -312,17 +289,6 @@ def test_failing_sync_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monke
     assert writer.created
     with CorralServer(tmp_path / "data", SMALL_FILES) as again:
         writer.check(again.port)
-
-
-SYNC_HANGS: Final = """
-import time
-sync = os.fdatasync
-def hanging(descriptor):
-    while os.path.exists(os.environ["HANG_SYNCS"]):
-        time.sleep(0.05)
-    sync(descriptor)
-os.fdatasync = hanging
-"""
 
 
 @pytest.mark.slow

@@ -49,6 +49,8 @@ UNREAD_REPLIES_MAX_BYTES: Final = 64 << 20
 """A client that leaves so much unread (watch events go on coming) is cut off."""
 WRITE_HIGH_WATER_BYTES: Final = 1 << 20
 """With more than this unsent the connection is not read from."""
+LARGE_CHUNK_BYTES: Final = 64 << 10
+"""A client that has sent so much at once waits for the others before it is read from again."""
 WAITING_READS_MAX_BYTES: Final = 16 << 20
 """With more than this in requests that wait behind a write the connection is not read from."""
 _CHUNKS_MAX: Final = 256
@@ -410,6 +412,10 @@ class Connection(asyncio.Protocol):
             position = self._serve_short(data, position, end)
             if position < end and not self.closed:
                 self._hold(data, position, end)
+        elif end > LARGE_CHUNK_BYTES and not self.closed:
+            # There is more to come: the event loop would go on reading from this client alone.
+            self._pause_reading()
+            self._continue_soon()
         if gate is not None:
             gate.served(self)
         server.stats.bytes_received += position
@@ -417,23 +423,22 @@ class Connection(asyncio.Protocol):
         server.pipeline.flush()
 
     def _serve_short(self, data: bytes, position: int, end: int) -> int:
-        """Serve frames too short for the loop's look at four integers: ping, closeSession, whoAmI."""
+        """Serve a last frame that is too short for the loop's look at four integers: ping, closeSession, whoAmI."""
+        if not 12 <= end - position < 16:
+            return position
+        length: int
+        length, xid, op = struct.unpack_from(">iii", data, position)
+        if not 8 <= length < 12 or position + 4 + length > end:
+            return position
         gate = self.server.gate
-        while end - position >= 12:
-            length, xid, op = struct.unpack_from(">iii", data, position)
-            if not 8 <= length < 12 or position + 4 + length > end:
-                break
-            waiting_before = len(self.waiting)
-            body = data[position + 12 : position + 4 + length]
-            if gate is None:
-                self.serve_request(xid, op, body)
-            elif not gate.serve(self, xid, op, body):
-                break
-            self._note(xid, op, self.tree.last_zxid, 1, waiting_before)
-            position += 4 + length
-            if self.closed or self.close_after_flush:
-                break
-        return position
+        waiting_before = len(self.waiting)
+        body = data[position + 12 : position + 4 + length]
+        if gate is None:
+            self.serve_request(xid, op, body)
+        elif not gate.serve(self, xid, op, body):
+            return position
+        self._note(xid, op, self.tree.last_zxid, 1, waiting_before)
+        return position + 4 + length
 
     def _hold(self, data: bytes, position: int, end: int) -> None:
         """Keep what is left of ``data``: part of a frame, or frames that must wait for their turn."""

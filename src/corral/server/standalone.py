@@ -47,7 +47,7 @@ from corral.storage.lock import DirectoryLock
 from corral.storage.purge import plan_purge, purge
 from corral.storage.recovery import Recovered, recover
 from corral.storage.snapshot import SnapshotEncoder, SnapshotError, SnapshotReader
-from corral.storage.snapshot_file import read_snapshot_bytes, remove_unfinished, write_snapshot
+from corral.storage.snapshot_file import read_snapshot_bytes, write_snapshot
 from corral.storage.txnlog import TxnLogWriter
 from corral.tree.acl import AccessControl
 from corral.tree.datatree import DataTree
@@ -181,7 +181,6 @@ class Server:
         for directory in directories:
             self._locks.append(DirectoryLock(directory))
             self._remove_leftovers(directory)
-            remove_unfinished(directory, self.filesystem)
             for path in list_lookalikes(directory):
                 log.warning("%s is neither a log nor a snapshot by its name: it is not read", path)
         check_layout(self.snapshot_directory, self.log_directory)

@@ -163,15 +163,6 @@ def write_snapshot(
         raise
 
 
-def remove_unfinished(directory: Path, filesystem: FileSystem = REAL) -> None:
-    """Remove what snapshots that a crash interrupted have left."""
-    for path in sorted(directory.glob("snapshot.*.tmp")):
-        try:
-            remove_if_present(path, filesystem)
-        except OSError as error:
-            raise DiskError("remove the unfinished snapshot", error, path) from error
-
-
 def read_snapshot_bytes(snapshot: SnapshotFile) -> bytes:
     """The file's content, decompressed. SnapshotError if it cannot be."""
     try:

@@ -44,6 +44,33 @@ os.fdatasync = hanging
 """
 
 
+KERNEL_SYNC_FAILS_LATER: Final = """
+import errno
+from corral.storage.kernel_sync import KernelSync
+result = KernelSync.result
+def failing(self):
+    outcome = result(self)
+    if os.path.exists(os.environ["FAIL_SYNCS"]):
+        return errno.EIO
+    return outcome
+KernelSync.result = failing
+"""
+
+KERNEL_SYNC_HANGS: Final = """
+import time
+from corral.storage.kernel_sync import KernelSync
+submit, close = KernelSync.submit, KernelSync.close
+def hanging(self, descriptor):
+    if os.path.exists(os.environ["HANG_SYNCS"]):
+        self.busy = True
+        print("the kernel hangs", flush=True)
+    else:
+        submit(self, descriptor)
+KernelSync.submit = hanging
+KernelSync.close = lambda self: time.sleep(3600) if self.busy else close(self)
+"""
+
+
 class Memory:
     """How much memory a process takes, from now on."""
 

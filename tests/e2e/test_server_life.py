@@ -16,8 +16,8 @@ from random import Random
 from typing import Final
 
 import pytest
-from tests.e2e.child import SYNC_FAILS_LATER, SYNC_HANGS, PatchedServer
-from tests.e2e.raw import PATIENCE_S, Client, ConnectionEndedError, create, get_data, set_data
+from tests.e2e.child import KERNEL_SYNC_FAILS_LATER, KERNEL_SYNC_HANGS, SYNC_FAILS_LATER, SYNC_HANGS, PatchedServer
+from tests.e2e.raw import PATIENCE_S, Client, ConnectionEndedError, create, get_data, set_data, wait_until
 from tests.interop.peers import CorralServer, free_port
 
 from corral.jute.ops import OpCode
@@ -274,9 +274,10 @@ def test_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
         writer.check(server.port)
 
 
-def test_failing_sync_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [SYNC_FAILS_LATER, KERNEL_SYNC_FAILS_LATER], ids=["in a thread", "in the kernel"])
+def test_failing_sync_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setenv("FAIL_SYNCS", str(tmp_path / "fail"))
-    server = PatchedServer(tmp_path / "data", SYNC_FAILS_LATER, SMALL_FILES).start()
+    server = PatchedServer(tmp_path / "data", fault, SMALL_FILES).start()
     writer = Writer(server.port, "w")
     writer.start()
     time.sleep(0.3)
@@ -308,6 +309,27 @@ def test_stop_of_a_process_whose_disk_hangs(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "hang").unlink()
     with CorralServer(tmp_path / "data") as again, Client(again.port) as client:
         client.do(OpCode.GET_DATA, get_data(b"/a"))
+
+
+@pytest.mark.slow
+def test_stop_of_a_process_whose_disk_hangs_in_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANG_SYNCS", str(tmp_path / "hang"))
+    server = PatchedServer(tmp_path / "data", KERNEL_SYNC_HANGS, SMALL_FILES).start()
+    writer = Writer(server.port, "w")
+    with Client(server.port) as reader:
+        writer.start()
+        time.sleep(0.2)
+        (tmp_path / "hang").touch()
+        wait_until(lambda: "the kernel hangs" in server.log, "a sync goes to the kernel")
+        for _ in range(100):
+            reader.do(OpCode.GET_DATA, get_data(b"/"))
+            reader.ping()
+        os.kill(server.pid, signal.SIGTERM)
+        assert exit_status(server, 30) == 1
+        assert "the disk has not answered for 10 s" in server.log
+    writer.join(PATIENCE_S)
+    with CorralServer(tmp_path / "data", SMALL_FILES) as again:
+        writer.check(again.port)
 
 
 # Being killed

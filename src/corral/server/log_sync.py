@@ -123,6 +123,9 @@ class LogSync:
         finished = self._worker.stop(timeout_s)
         if self._kernel is not None:
             self._loop.remove_reader(self._kernel.descriptor)
+            if self._kernel.busy:
+                # To give it back would be to wait for the device.
+                return False
             self._kernel.close()
             self._kernel = None
         return finished

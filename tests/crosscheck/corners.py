@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ANYONE: Final = Acls((OPEN_ACL,))
 NULL: Final = Bytes(None)
 SCHEMES: Final = (b"world", b"auth", b"digest", b"ip", b"nonsense", None)
+LONG_BYTES: Final = 300_000
 ALL_FLAGS: Final = (-1, 0, 1, 2, 3, 4, 5, 6, 7)
 
 
@@ -51,6 +52,7 @@ def corner_cases() -> list[Step]:
             *_odd_bodies(),
             _create("/b/\u00fc\u20ac".encode()),
         ),
+        *_long_reads_between_writes(),
         Checkpoint(),
         *(Batch("c1", (Call(OpCode.PING, xid=-2),)) for _ in range(2)),
         Checkpoint(),
@@ -117,6 +119,23 @@ def _sessions() -> Iterator[Step]:
             ),
             ends=True,
         )
+
+
+def _long_reads_between_writes() -> Iterator[Step]:
+    """Reads behind a write and in front of another see the one and not the other, however long they take."""
+    long, short = Bytes(b"l" * LONG_BYTES), Bytes(b"s")
+    read = _get_data(b"/a")
+    watch = Call(OpCode.GET_DATA, (Bytes(b"/a"), Bool(True)))
+    slow = (
+        Call(OpCode.GET_ALL_CHILDREN_NUMBER, (Bytes(b"/"),)),
+        Call(OpCode.GET_EPHEMERALS, (Bytes(b"/"),)),
+    )
+    remove = Call(OpCode.REMOVE_WATCHES, (Bytes(b"/a"), Int(2)))
+    for data in (short, long):
+        change = Call(OpCode.SET_DATA, (Bytes(b"/a"), data, Int(-1)))
+        again = Call(OpCode.SET_DATA, (Bytes(b"/a"), short, Int(-1)))
+        yield Batch("c1", (change, *slow, read, watch, *slow, remove, read, again, read, again, *slow, read))
+        yield Batch("c1", (change, *[read] * 12, watch, again, *[read] * 3, again, read))
 
 
 def _reserved_paths() -> Iterator[Call]:

@@ -63,6 +63,7 @@ _HEAD = struct.Struct(">iiii")
 _LENGTH = struct.Struct(">i")
 _REQUEST_HEADER = struct.Struct(">ii")
 _REPLY_HEADER = struct.Struct(">iiqi")
+_PING_XID: Final = int(Xid.PING)
 _EVENT_HEAD = struct.Struct(">iiqiiii")
 
 _WRITES: Final = frozenset(
@@ -91,6 +92,7 @@ class Connection(asyncio.Protocol):
     """See the module's text. ``server`` is asked for everything that is not this connection's own."""
 
     __slots__ = (
+        "_answered_at_once",
         "_chunks",
         "_chunks_size",
         "_continue_is_due",
@@ -147,7 +149,7 @@ class Connection(asyncio.Protocol):
         self.established_ms = server.clock.wall_ms()
         self.received = 0
         self.sent = 0
-        self.last_op = "NA"
+        self.last_op = 0
         self.last_cxid = -1
         self.last_zxid = -1
         self.last_response_ms = 0
@@ -160,6 +162,7 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         self.writes_answered = 0
         self.write_latency_ms = 0
+        self._answered_at_once = 0
         self._continue_is_due = False
         self._stopping = False
         self._waiting_bytes = 0
@@ -184,9 +187,9 @@ class Connection(asyncio.Protocol):
 
     def reset_stats(self) -> None:
         """As the ``crst`` word asks."""
-        self.received = self.sent = 0
+        self.received = self.sent = self._answered_at_once = 0
         self.last_cxid = self.last_zxid = -1
-        self.last_op = "NA"
+        self.last_op = 0
         self.last_response_ms = self.last_latency_ms = 0
         self.latency.reset()
 
@@ -358,7 +361,8 @@ class Connection(asyncio.Protocol):
                     self._needed = 4 if self.handshake_pending else self.server.handshakes.needed(data)
                 return
         server = self.server
-        server.touch(session)
+        server.now_ms = now_ms = server.clock.monotonic_ms()
+        server.tracker.touch(session, now_ms)
         end = len(data)
         out = self.out
         waiting = self.waiting
@@ -419,8 +423,10 @@ class Connection(asyncio.Protocol):
         if gate is not None:
             gate.served(self)
         server.stats.bytes_received += position
-        self.flush()
-        server.pipeline.flush()
+        if out or self._read_paused or self.close_after_flush:
+            self.flush()
+        if server.pipeline.dirty:
+            server.pipeline.flush()
 
     def _serve_short(self, data: bytes, position: int, end: int) -> int:
         """Serve a last frame that is too short for the loop's look at four integers: ping, closeSession, whoAmI."""
@@ -477,26 +483,34 @@ class Connection(asyncio.Protocol):
 
     def _note(self, xid: int, op: int, zxid: int, served: int, waiting_before: int) -> None:
         """Count the requests of a wake-up. Those that do not wait now have been answered."""
-        stats = self.server.stats
+        server = self.server
+        stats = server.stats
         stats.packets_received += served
         self.received += served
         self.last_cxid = xid
-        self.last_op = OP_NAMES.get(op, "NA")
+        self.last_op = op
         self.last_zxid = zxid
         at_once = served - len(self.waiting) + waiting_before
         if at_once > 0:
-            stats.read_latency.add(0, at_once)
-            self.answered(0, at_once)
+            stats.answered_at_once += at_once
+            self._answered_at_once += at_once
+            self.last_response_ms = server.now_ms
+
+    def settle(self) -> None:
+        """Count what was answered at once, which is added up aside because it happens all the time."""
+        count, self._answered_at_once = self._answered_at_once, 0
+        if count:
+            self.sent += count
+            self.latency.add(0, count)
 
     def answered(self, latency_ms: int, count: int) -> None:
-        """Count replies, which took ``latency_ms``."""
-        stats = self.server.stats
-        stats.packets_sent += count
+        """Count replies to writes, and to what waited behind them, which took ``latency_ms``."""
+        server = self.server
+        server.stats.answered(latency_ms, count)
         self.sent += count
         self.last_latency_ms = latency_ms
-        self.last_response_ms = self.server.clock.monotonic_ms()
+        self.last_response_ms = server.now_ms
         self.latency.add(latency_ms, count)
-        stats.latency.add(latency_ms, count)
 
     def serve_waiting(self) -> None:
         """The write at the head of ``waiting`` has its reply: serve what waited behind it, up to the next write.
@@ -505,6 +519,7 @@ class Connection(asyncio.Protocol):
         """
         waiting = self.waiting
         out = self.out
+        find = self.nodes.get
         served = 0
         budget = 0 if self._write_paused else REPLY_BUDGET_BYTES
         while waiting:
@@ -518,7 +533,15 @@ class Connection(asyncio.Protocol):
             served += 1
             xid, op, body = head
             self._waiting_bytes -= len(body)
-            if op == _READY:
+            if op == GET_DATA and body[-1] == 0 and (node := find(body[4:-1])) is not None and node.acl == -1:
+                # As in the loop over received frames, the most frequent read first.
+                if _LENGTH.unpack_from(body)[0] == len(body) - 5:
+                    data = node.refreshed()
+                    out.append(_REPLY_HEADER.pack(16 + len(data), xid, self.tree.last_zxid, 0))
+                    out.append(data)
+                else:
+                    self._read(xid, op, body)
+            elif op == _READY:
                 out.append(body)
             elif op == _REFUSED:
                 self.reply_error(xid, _LENGTH.unpack(body)[0])
@@ -551,23 +574,20 @@ class Connection(asyncio.Protocol):
 
     def serve_request(self, xid: int, op: int, body: bytes) -> None:
         """Serve one request that the loop did not."""
-        server = self.server
-        if op == AUTH:
-            server.authentication.serve(self, xid, body)
-            return
-        if op == SASL:
-            self.reply_at_once(xid, 0, 0, b"\xff\xff\xff\xff")
-            return
-        if op == PING:
-            self.out.append(_REPLY_HEADER.pack(16, Xid.PING, self.tree.last_zxid, 0))
-        elif op in _WRITES:
+        if op in _WRITES:
             session = self.session
             assert session is not None
-            error = server.pipeline.submit(self, session.id, xid, op, body, self.identities)
+            error = self.server.pipeline.submit(self, session.id, xid, op, body, self.identities)
             if error is None:
                 self.waiting.append(None)
             else:
                 self.refuse(xid, error)
+        elif op == PING:
+            self.out.append(_REPLY_HEADER.pack(16, _PING_XID, self.tree.last_zxid, 0))
+        elif op == AUTH:
+            self.server.authentication.serve(self, xid, body)
+        elif op == SASL:
+            self.reply_at_once(xid, 0, 0, b"\xff\xff\xff\xff")
         elif self.waiting:
             self._defer(xid, op, body)
         else:
@@ -619,36 +639,3 @@ class Connection(asyncio.Protocol):
 
 
 _UNANSWERABLE: Final[dict[int, int]] = {DELETE_CONTAINER: ErrorCode.MARSHALLING_ERROR}
-
-OP_NAMES: Final[dict[int, str]] = {
-    OpCode.CREATE: "CREA",
-    OpCode.CREATE2: "CREA",
-    OpCode.CREATE_TTL: "CREA",
-    OpCode.CREATE_CONTAINER: "CREA",
-    OpCode.DELETE: "DELE",
-    OpCode.DELETE_CONTAINER: "DELE",
-    OpCode.EXISTS: "EXIS",
-    OpCode.GET_DATA: "GETD",
-    OpCode.SET_DATA: "SETD",
-    OpCode.GET_ACL: "GETA",
-    OpCode.SET_ACL: "SETA",
-    OpCode.GET_CHILDREN: "GETC",
-    OpCode.GET_CHILDREN2: "GETC",
-    OpCode.SYNC: "SYNC",
-    OpCode.PING: "PING",
-    OpCode.CHECK: "CHEC",
-    OpCode.MULTI: "MULT",
-    OpCode.MULTI_READ: "MLTR",
-    OpCode.RECONFIG: "RECO",
-    OpCode.CHECK_WATCHES: "CHKW",
-    OpCode.REMOVE_WATCHES: "REMW",
-    OpCode.SET_WATCHES: "SETW",
-    OpCode.SET_WATCHES2: "STW2",
-    OpCode.ADD_WATCH: "ADDW",
-    OpCode.GET_EPHEMERALS: "GETE",
-    OpCode.GET_ALL_CHILDREN_NUMBER: "GETACN",
-    OpCode.WHO_AM_I: "HOMI",
-    OpCode.CREATE_SESSION: "SESS",
-    OpCode.CLOSE_SESSION: "CLOS",
-}
-"""How the ``cons`` word calls a connection's last operation."""

@@ -52,6 +52,7 @@ class LogSync:
         self._started_s = 0.0
         self._last_plain_s = -PLAIN_EVERY_S
         self._device_is_quick = False
+        self._last_count = 0
         if filesystem is REAL and txn_log.force_sync:
             try:
                 self._kernel = KernelSync()
@@ -63,9 +64,10 @@ class LogSync:
     def write(self, batch: Batch, done: Callable[[], None]) -> None:
         """Call ``done`` on the loop once ``batch`` is on disk."""
         now_s = self._loop.time()
+        last_count, self._last_count = self._last_count, batch.count
         if (
             self._device_is_quick
-            and batch.count > 1
+            and (batch.count > 1 or last_count > 1)
             and batch.size_bytes <= QUICK_BATCH_BYTES
             and now_s - self._last_plain_s < PLAIN_EVERY_S
             and self._write_quickly(batch, done, now_s)

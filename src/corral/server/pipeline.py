@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from corral.tree.prepare import Effect, Preparer
     from corral.tree.watches import WatchTables
 
+GATHER_ROUNDS_MAX: Final = 10
+"""Turns of the loop for which a batch may be left to grow."""
+
 _TXN_HEADER: Final = struct.Struct(">qiqqi").pack
 _DIGEST: Final = struct.Struct(">iQ").pack
 _REPLY_HEADER: Final = struct.Struct(">iiqi").pack
@@ -76,6 +79,8 @@ class WritePipeline:
         self._gathered: list[Proposed] = []
         self._under_way: list[Proposed] = []
         self._kick_is_due = False
+        self._seen = 0
+        self._rounds = 0
         self._stopped = False
 
     @property
@@ -130,12 +135,26 @@ class WritePipeline:
         self._gathered.append((connection, xid, op, txn_type, zxid, time_ms, session_id, record, effect, digest))
         self.outstanding += 1
         if not self._kick_is_due and not self._under_way:
-            self._kick_is_due = True
-            self._soon(self._kick)
+            self._kick_soon()
         return None
 
+    def _kick_soon(self) -> None:
+        if not self._kick_is_due:
+            self._kick_is_due = True
+            self._seen = self._rounds = 0
+            self._soon(self._kick)
+
     def _kick(self) -> None:
-        """Send what has gathered to the disk, unless a batch is on its way."""
+        """Send what has gathered to the disk, unless a batch is on its way.
+
+        As long as each turn of the loop brings more writes the batch is left to grow: clients that were answered
+        together ask again together, and a sync costs the same for one as for all of them.
+        """
+        if len(self._gathered) > self._seen and self._rounds < GATHER_ROUNDS_MAX:
+            self._seen = len(self._gathered)
+            self._rounds += 1
+            self._soon(self._kick)
+            return
         self._kick_is_due = False
         if self._under_way or not self._gathered or self._stopped:
             return
@@ -216,9 +235,9 @@ class WritePipeline:
         self.outstanding -= len(batch)
         preparer.applied()
         self._under_way = []
-        if self._gathered:
-            self._kick()
         self.flush()
+        if self._gathered:
+            self._kick_soon()
 
     def flush(self) -> None:
         """Send what has been queued for connections outside of their own wake-up."""

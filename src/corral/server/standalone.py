@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corral.server.config import ServerConfig
-    from corral.server.sessions import Session
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +105,8 @@ class Server:
         self.serving = False
         self.failed: StorageError | None = None
         self.stopped: asyncio.Event = asyncio.Event()
+        self.now_ms = self.clock.monotonic_ms()
+        """The monotonic clock when a client was last heard of."""
         self.port = config.client_port
         self.tree: DataTree
         self.preparer: Preparer
@@ -493,10 +494,6 @@ class Server:
 
     # Sessions
 
-    def touch(self, session: Session) -> None:
-        """The session's client was heard of."""
-        self.tracker.touch(session, self.clock.monotonic_ms())
-
     def _session_opened(self, connection: Connection | None, session_id: int) -> None:
         if connection is not None:
             self.handshakes.opened(connection, session_id)
@@ -568,6 +565,12 @@ class Server:
         return waiting > self._limit
 
     # Facts for the admin words
+
+    def settle_figures(self) -> None:
+        """Bring the figures that are added up aside up to date."""
+        self.stats.settle()
+        for connection in self.connections:
+            connection.settle()
 
     def directory_sizes(self) -> tuple[int, int]:
         """Bytes of snapshots and of logs."""

@@ -73,6 +73,8 @@ class ServerStats:
         self.summaries: dict[str, Summary] = {name: Summary() for name in sorted(SUMMARIES)}
         self.summaries |= {name: Distribution() for name in sorted(DISTRIBUTIONS)}
         self.read_latency = self.summaries["readlatency"]
+        self.answered_at_once = 0
+        """Replies that took no time, not yet in the figures: see :meth:`settle`."""
         self.auth_failed = 0
         self.packets_received = 0
         self.packets_sent = 0
@@ -85,6 +87,7 @@ class ServerStats:
 
     def reset(self) -> None:
         """As the ``srst`` word asks."""
+        self.answered_at_once = 0
         self.latency.reset()
         self.reply_sizes.reset()
         self.packets_received = self.packets_sent = 0
@@ -112,9 +115,25 @@ class ServerStats:
             self.note("startup_txns_load_time", recovered.replay_ms)
             self.note("startup_txns_loaded", recovered.transactions)
 
+    def settle(self) -> None:
+        """Take what was answered at once into the figures, as before they are looked at."""
+        count, self.answered_at_once = self.answered_at_once, 0
+        if count:
+            self.packets_sent += count
+            self.latency.add(0, count)
+            self.read_latency.add(0, count)
+
+    def answered(self, latency_ms: int, count: int) -> None:
+        """So many replies took so long."""
+        self.packets_sent += count
+        self.latency.add(latency_ms, count)
+
     def sent(self, size: int, pieces: list[bytes]) -> None:
         """So many bytes go to one client in one write: replies, their bodies in pieces of their own, and events."""
         self.bytes_sent += size
+        if len(pieces) <= 2 and pieces[0][4:8] != _NOTIFICATION:
+            self.reply_sizes.add(size - _LENGTH_BYTES)
+            return
         last = pieces[-1]
         if len(pieces) > 1 and int.from_bytes(pieces[-2][:4], "big") == _REPLY_HEADER_BYTES + len(last):
             self.reply_sizes.add(_REPLY_HEADER_BYTES + len(last))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral import __version__
+from corral.jute.ops import OpCode
 from corral.storage.files import list_logs, list_snapshots
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class FourLetterWords:
         elif spec.needs_service and not self.server.serving:
             text = _NOT_SERVING
         else:
+            self.server.settle_figures()
             text = spec.answer(self, argument)
         connection.out.append(text.encode("utf-8"))
         connection.close()
@@ -303,12 +305,46 @@ def _long(connection: Connection) -> str:
     latency = connection.latency
     cxid = f",lcxid=0x{connection.last_cxid & 0xFFFFFFFF:x}" if connection.last_cxid >= 0 else ""
     return (
-        f"{brief[:-1]},sid=0x{_unsigned(connection.session_id):x},lop={connection.last_op}"
+        f"{brief[:-1]},sid=0x{_unsigned(connection.session_id):x},lop={OP_NAMES.get(connection.last_op, 'NA')}"
         f",est={connection.established_ms},to={connection.session.timeout_ms}{cxid}"
         f",lzxid=0x{_unsigned(connection.last_zxid):x},lresp={connection.last_response_ms}"
         f",llat={connection.last_latency_ms},minlat={latency.minimum or 0},avglat={int(latency.average)}"
         f",maxlat={latency.maximum})"
     )
+
+
+OP_NAMES: Final[dict[int, str]] = {
+    OpCode.CREATE: "CREA",
+    OpCode.CREATE2: "CREA",
+    OpCode.CREATE_TTL: "CREA",
+    OpCode.CREATE_CONTAINER: "CREA",
+    OpCode.DELETE: "DELE",
+    OpCode.DELETE_CONTAINER: "DELE",
+    OpCode.EXISTS: "EXIS",
+    OpCode.GET_DATA: "GETD",
+    OpCode.SET_DATA: "SETD",
+    OpCode.GET_ACL: "GETA",
+    OpCode.SET_ACL: "SETA",
+    OpCode.GET_CHILDREN: "GETC",
+    OpCode.GET_CHILDREN2: "GETC",
+    OpCode.SYNC: "SYNC",
+    OpCode.PING: "PING",
+    OpCode.CHECK: "CHEC",
+    OpCode.MULTI: "MULT",
+    OpCode.MULTI_READ: "MLTR",
+    OpCode.RECONFIG: "RECO",
+    OpCode.CHECK_WATCHES: "CHKW",
+    OpCode.REMOVE_WATCHES: "REMW",
+    OpCode.SET_WATCHES: "SETW",
+    OpCode.SET_WATCHES2: "STW2",
+    OpCode.ADD_WATCH: "ADDW",
+    OpCode.GET_EPHEMERALS: "GETE",
+    OpCode.GET_ALL_CHILDREN_NUMBER: "GETACN",
+    OpCode.WHO_AM_I: "HOMI",
+    OpCode.CREATE_SESSION: "SESS",
+    OpCode.CLOSE_SESSION: "CLOS",
+}
+"""How the ``cons`` word calls a connection's last operation."""
 
 
 class _Word(NamedTuple):

@@ -16,6 +16,7 @@ RESERVED: Final = frozenset({b"/", ROOT, ZOOKEEPER, QUOTA, CONFIG})
 """Znodes that cannot be deleted."""
 
 _PLAIN = re.compile(rb"(?:/[!-.0-~ ]+)+", re.DOTALL)
+_PLAIN_NAME = re.compile(rb"[!-\-0-~][!-.0-~]*")
 _DOTS = re.compile(rb"/\.{1,2}(?:/|\Z)")
 _FORBIDDEN = re.compile("[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\uffff]")
 
@@ -46,6 +47,11 @@ def validate_path(path: bytes | None) -> bytes:
         where = bad.start() if bad else next(i for i, char in enumerate(text) if char > "\uffff")
         raise BadArgumentsError(f"path {shown!r} has a character that is not allowed at {where}")
     return path
+
+
+def is_plain_name(name: bytes) -> bool:
+    """Whether an element is valid beyond doubt: printable ASCII that begins with no dot."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def parent_of(path: bytes) -> bytes:

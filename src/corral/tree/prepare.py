@@ -56,9 +56,9 @@ from corral.jute.records import (
     SubTxn,
 )
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, AccessControl, Identity, encode_acl
-from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
+from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, counts_for_digest
 from corral.tree.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, ttl_owner
-from corral.tree.paths import RESERVED, ROOT, parent_of, validate_path
+from corral.tree.paths import RESERVED, ROOT, is_plain_name, parent_of, validate_path
 from corral.tree.pending import Pending, PendingStates
 from corral.tree.quota import QuotaText, limits_path, usage_path
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE
@@ -282,10 +282,11 @@ class Preparer:
         if path_length == -1:
             raise MarshallingError
         given = body[4:at]
-        if b"/" not in given or b"\0" in given or given in RESERVED:
+        slash = given.rfind(b"/")
+        if slash < 0 or b"\0" in given or given in RESERVED:
             raise BadArgumentsError(f"{given[:200]!r} cannot be created")
         acl = OPEN_ACL if requested is OPEN_ACL else tuple(self.access.complete(requested, identities))
-        parent_path = parent_of(given)
+        parent_path = given[:slash]
         parent = self.states.find(parent_path)
         if parent is None:
             raise NoNodeError
@@ -294,7 +295,9 @@ class Preparer:
         path = given
         if is_sequential:
             path = given + b"%010d" % parent.cversion
-        validate_path(path)
+        # The parent exists, so that only the name can be wrong; the usual ones are told at a glance.
+        if not is_plain_name(path[slash + 1 :]):
+            validate_path(path)
         if self.states.find(path) is not None:
             raise NodeExistsError
         if parent.owner and self.tree.owner_rules.kind(parent.owner) is OwnerKind.EPHEMERAL:
@@ -328,8 +331,14 @@ class Preparer:
         state.acl = acl
         state.cversion = state.child_count = state.digest = 0
         state.pzxid = zxid
-        state.crc = content_crc(path, body[at + 4 : data_end]) if states.digests else 0
-        states.store(path, state)
+        if states.digests and counts_for_digest(path):
+            # What PendingStates.store does, without unpacking again.
+            state.crc = crc = crc32(body[at + 4 : data_end], crc32(path))
+            state.digest = digest = crc32(STAT_FOR_DIGEST.pack(zxid, zxid, zxid, time_ms, time_ms, 0, 0, 0, owner), crc)
+            states.digest = states.digest + digest & DIGEST_MASK
+        else:
+            state.crc = 0
+        states.gathered[path] = state
         if owner == session_id:
             self._new_ephemerals.setdefault(session_id, {})[path] = None
 
@@ -369,12 +378,14 @@ class Preparer:
 
     def _delete(self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int) -> tuple[bytes, Effect]:
         path, expected = _path_and_int(body)
-        self.check_session(session_id)
+        if session_id not in self.tree.sessions or session_id in self.closing:
+            self.check_session(session_id)
         if path is None:
             raise MarshallingError
-        if b"/" not in path or b"\0" in path or path in RESERVED:
+        slash = path.rfind(b"/")
+        if slash < 0 or b"\0" in path or path in RESERVED:
             raise BadArgumentsError(f"{path[:200]!r} cannot be deleted")
-        parent_path = parent_of(path)
+        parent_path = path[:slash]
         parent = self.states.find(parent_path)
         if parent is None:
             raise NoNodeError
@@ -506,11 +517,16 @@ def _read_acl(reader: Reader) -> list[Acl] | None:
 
 
 def _path_and_int(body: bytes) -> tuple[bytes | None, int]:
-    reader = Reader(body)
     try:
-        return reader.read_buffer(), reader.read_int()
-    except JuteError:
-        raise UndecodableError from None
+        length: int = LENGTH.unpack_from(body)[0]
+        if length >= 0:
+            at = 4 + length
+            return body[4:at], LENGTH.unpack_from(body, at)[0]
+        if length == -1:
+            return None, LENGTH.unpack_from(body, 4)[0]
+    except struct.error:
+        pass
+    raise UndecodableError
 
 
 _MULTI_WRITES: Final = frozenset({*_CREATES, DELETE, SET_DATA, CHECK})

@@ -54,15 +54,22 @@ class FullForSnapshots(FileSystem):
 
 
 class HangingFileSystem(FileSystem):
-    """A disk whose syncs of logs do not return while ``answers`` is not set."""
+    """A disk whose syncs do not return while ``answers`` is not set; only those of some files if ``only`` is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: str = "") -> None:
         self.answers = threading.Event()
         self.answers.set()
         self.hangs = threading.Event()
+        self._only = only
+        self._names: dict[int, str] = {}
+
+    def create(self, path: Path) -> int:
+        descriptor = super().create(path)
+        self._names[descriptor] = path.name
+        return descriptor
 
     def sync_data(self, descriptor: int) -> None:
-        if not self.answers.is_set():
+        if not self.answers.is_set() and self._names[descriptor].startswith(self._only):
             self.hangs.set()
             self.answers.wait(60)
             self.hangs.clear()
@@ -160,6 +167,40 @@ def test_full_disk_at_the_start_only_costs_the_snapshot(tmp_path: Path, caplog: 
     assert sorted(tmp_path.glob("version-2/snapshot.*")) == snapshots
     with running(tmp_path) as server:
         assert_all_there(server, [b"/a", b"/b"])
+
+
+def test_snapshot_that_hangs_in_the_disk_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    disk = HangingFileSystem(only="snapshot.")
+    paths = [b"/n%d" % number for number in range(100)]
+    with running(tmp_path, disk, storage=FEW_PER_SNAPSHOT) as server, Client(server.port) as client:
+        disk.answers.clear()
+        for path in paths:
+            client.do(OpCode.CREATE, create(path, b"x"))
+        assert disk.hangs.is_set()
+        assert "still being written" in caplog.text
+        started = time.monotonic()
+        server.stop()
+        assert time.monotonic() - started < 10
+        assert server.server.failed is None
+        disk.answers.set()
+    with running(tmp_path) as server:
+        assert_all_there(server, paths)
+
+
+@pytest.mark.parametrize("call", ["truncate", "sync_data"])
+def test_torn_tail_that_cannot_be_mended_is_left_for_the_next_start(tmp_path: Path, call: str) -> None:
+    with running(tmp_path) as server, Client(server.port) as client:
+        client.do(OpCode.CREATE, create(b"/a"))
+        client.do(OpCode.CREATE, create(b"/b"))
+    log = next(tmp_path.glob("version-2/log.*"))
+    content = log.read_bytes().rstrip(b"\0")
+    log.write_bytes(content[:-20])
+    disk = FailingFileSystem()
+    disk.fail(call, disk_full)
+    with pytest.raises(StorageError, match="No space left"), running(tmp_path, disk):
+        pass
+    with running(tmp_path) as server:
+        assert_all_there(server, [b"/a"])
 
 
 def test_without_its_first_snapshot_a_server_does_not_start(tmp_path: Path) -> None:

@@ -17,10 +17,20 @@ from typing import Final
 
 import pytest
 from tests.e2e.child import KERNEL_SYNC_FAILS_LATER, KERNEL_SYNC_HANGS, SYNC_FAILS_LATER, SYNC_HANGS, PatchedServer
-from tests.e2e.raw import PATIENCE_S, Client, ConnectionEndedError, create, get_data, set_data, wait_until
+from tests.e2e.raw import (
+    PATIENCE_S,
+    PING,
+    Client,
+    ConnectionEndedError,
+    Raw,
+    create,
+    get_data,
+    set_data,
+    wait_until,
+)
 from tests.interop.peers import CorralServer, free_port
 
-from corral.jute.ops import OpCode
+from corral.jute.ops import OpCode, Xid
 
 SMALL_FILES: Final = {"preAllocSize": 64, "snapCount": 200}
 
@@ -133,6 +143,51 @@ def test_stop_with_clients_that_do_not_read(tmp_path: Path) -> None:
         os.kill(server.pid, signal.SIGTERM)
         assert exit_status(server) == 0
         assert time.monotonic() - started < 5
+
+
+def test_process_that_stood_still_hears_its_clients_first(tmp_path: Path) -> None:
+    with CorralServer(tmp_path / "data") as server, Client(server.port, timeout_ms=1000) as client:
+        client.do(OpCode.CREATE, create(b"/mine", flags=1))
+        os.kill(server.pid, signal.SIGSTOP)
+        for _ in range(15):
+            client.send(PING)
+            time.sleep(0.2)
+        os.kill(server.pid, signal.SIGCONT)
+        for _ in range(15):
+            assert client.reply().xid == Xid.PING
+        for _ in range(5):
+            time.sleep(0.2)
+            client.ping()
+        client.do(OpCode.EXISTS, get_data(b"/mine"))
+
+
+def test_process_out_of_descriptors_goes_on(tmp_path: Path) -> None:
+    class Limited(CorralServer):
+        def command(self) -> Sequence[str]:
+            return ["prlimit", "--nofile=64", *super().command()]
+
+    if shutil.which("prlimit") is None:
+        pytest.skip("needs prlimit")
+    with Limited(tmp_path / "data", {"maxClientCnxns": 0}) as server, Client(server.port) as client:
+        with contextlib.ExitStack() as stack:
+            for _ in range(200):
+                stack.enter_context(Raw(server.port))
+            for _ in range(20):
+                client.do(OpCode.SET_DATA, set_data(b"/", b"x"))
+                time.sleep(0.02)
+            assert len(server.log.splitlines()) < 100
+        wait_until(lambda: is_served(server.port), "new connections are served again")
+        client.ping()
+
+
+def is_served(port: int) -> bool:
+    try:
+        with Raw(port) as connection:
+            connection.socket.settimeout(1)
+            connection.send(b"ruok")
+            return connection.everything() == b"imok"
+    except OSError:
+        return False
 
 
 # Starts that must not succeed

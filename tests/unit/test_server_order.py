@@ -14,9 +14,6 @@ from corral.jute.records import PathRequest, PathWatchRequest, SetDataRequest
 READ_A = PathWatchRequest(b"/a", False)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Connection.serve_waiting puts a deferred read off until after the write that follows it"
-)
 @pytest.mark.parametrize("slow_read", [OpCode.GET_EPHEMERALS, OpCode.GET_ALL_CHILDREN_NUMBER])
 def test_a_read_does_not_see_what_the_same_client_writes_later(tmp_path: Path, slow_read: OpCode) -> None:
     async def scenario() -> None:
@@ -39,9 +36,6 @@ def test_a_read_does_not_see_what_the_same_client_writes_later(tmp_path: Path, s
     asyncio.run(scenario())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Connection.serve_waiting puts a deferred read off until after the write that follows it"
-)
 def test_a_read_after_long_replies_does_not_see_a_later_write(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path) as server:
@@ -64,9 +58,6 @@ def test_a_read_after_long_replies_does_not_see_a_later_write(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a deferred read is refused because its own connection has asked to close the session since"
-)
 def test_closing_the_session_does_not_refuse_what_was_asked_before(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path) as server:

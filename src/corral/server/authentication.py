@@ -66,7 +66,7 @@ class Authentication:
         try:
             packet = AuthPacket.from_bytes(body)
             scheme = packet.scheme or ""
-            proved = self._prove(connection, scheme, packet.auth or b"")
+            proved = self._prove(connection, scheme, packet.auth)
         except (AuthenticationError, JuteError) as error:
             connection.server.complaints.warn("authentication", "%r failed to authenticate: %s", connection, error)
             self.stats.auth_failed += 1
@@ -79,10 +79,12 @@ class Authentication:
         connection.authenticated.add(scheme)
         connection.reply_at_once(xid, 0, ErrorCode.OK)
 
-    def _prove(self, connection: Connection, scheme: str, auth: bytes) -> list[Identity]:
+    def _prove(self, connection: Connection, scheme: str, auth: bytes | None) -> list[Identity]:
         if scheme not in self.config.schemes:
             raise AuthenticationError(f"scheme {scheme!r} is not known here")
-        return self._provers[scheme](connection, auth)
+        if auth is None and scheme == "digest":
+            raise AuthenticationError("user and password are missing")
+        return self._provers[scheme](connection, auth or b"")
 
     def user_name(self, scheme: str, name: str) -> str:
         """What whoAmI shows of an identity: never the hash of a password."""

@@ -82,9 +82,10 @@ _WRITES: Final = frozenset(
 )
 _LONG_READS: Final = frozenset({OpCode.GET_ALL_CHILDREN_NUMBER, OpCode.GET_EPHEMERALS})
 """What may take long for a short reply: one of them is a turn."""
-_READY: Final = 1 << 32
-"""Stands in ``waiting`` for the operation of a request whose reply is there already; no client can send it."""
-_REFUSED: Final = _READY + 1
+_BULKY_READS: Final = frozenset({OpCode.GET_DATA, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2})
+_LISTED_NAME_BYTES: Final = 24
+"""What a child's name takes in a listing, roughly."""
+_REFUSED: Final = 1 << 32
 """The same for a request that is not served; in place of its body stands the error code."""
 
 
@@ -139,7 +140,7 @@ class Connection(asyncio.Protocol):
         self.identities: list[Identity] = []
         self.authenticated: set[str] = set()
         self.out: list[bytes] = []
-        self.waiting: deque[tuple[int, int, bytes] | None] = deque()
+        self.waiting: deque[tuple[int, int, bytes, int] | None] = deque()
         self.closed = False
         self.close_after_flush = False
         self.stalled_ms: int | None = None
@@ -487,7 +488,8 @@ class Connection(asyncio.Protocol):
         stats = server.stats
         stats.packets_received += served
         self.received += served
-        self.last_cxid = xid
+        if xid >= 0:
+            self.last_cxid = xid
         self.last_op = op
         self.last_zxid = zxid
         at_once = served - len(self.waiting) + waiting_before
@@ -515,25 +517,22 @@ class Connection(asyncio.Protocol):
     def serve_waiting(self) -> None:
         """The write at the head of ``waiting`` has its reply: serve what waited behind it, up to the next write.
 
-        What is too much for one turn, or for a client that does not read, is left for later.
+        All of it and at once: the next write of the same client may be applied right after, and a read must not see
+        it. How much can have gathered here is bounded where it is put in.
         """
         waiting = self.waiting
         out = self.out
         find = self.nodes.get
         served = 0
-        budget = 0 if self._write_paused else REPLY_BUDGET_BYTES
         while waiting:
             head = waiting[0]
             if head is None:
                 break
-            if budget <= 0:
-                self._continue_soon()
-                break
             waiting.popleft()
             served += 1
-            xid, op, body = head
-            self._waiting_bytes -= len(body)
-            if op == GET_DATA and body[-1] == 0 and (node := find(body[4:-1])) is not None and node.acl == -1:
+            xid, op, body, weight = head
+            self._waiting_bytes -= weight
+            if op == GET_DATA and len(body) > 5 and body[-1] == 0 and (node := find(body[4:-1])) is not None and node.acl == -1:
                 # As in the loop over received frames, the most frequent read first.
                 if _LENGTH.unpack_from(body)[0] == len(body) - 5:
                     data = node.refreshed()
@@ -541,14 +540,10 @@ class Connection(asyncio.Protocol):
                     out.append(data)
                 else:
                     self._read(xid, op, body)
-            elif op == _READY:
-                out.append(body)
             elif op == _REFUSED:
                 self.reply_error(xid, _LENGTH.unpack(body)[0])
             else:
                 self._read(xid, op, body)
-                budget -= REPLY_BUDGET_BYTES if op in _LONG_READS else 0
-            budget -= 64 + len(out[-1])
         # They came after the write: its time is the most that they waited.
         self.server.stats.read_latency.add(self.write_latency_ms, served)
         self.answered(self.write_latency_ms, served)
@@ -564,13 +559,6 @@ class Connection(asyncio.Protocol):
             self._defer(xid, _REFUSED, _LENGTH.pack(code))
         else:
             self.reply_error(xid, code)
-
-    def keep_reply(self, reply: bytes) -> None:
-        """The first write in ``waiting`` is done, but reads before it have not been served yet."""
-        place = self.waiting.index(None)
-        self.waiting[place] = (0, _READY, reply)
-        self._waiting_bytes += len(reply)
-        self._continue_soon()
 
     def serve_request(self, xid: int, op: int, body: bytes) -> None:
         """Serve one request that the loop did not."""
@@ -588,23 +576,32 @@ class Connection(asyncio.Protocol):
             self.server.authentication.serve(self, xid, body)
         elif op == SASL:
             self.reply_at_once(xid, 0, 0, b"\xff\xff\xff\xff")
+        elif self.session_id in self.server.preparer.closing:
+            self.refuse(xid, ErrorCode.SESSION_EXPIRED)
         elif self.waiting:
             self._defer(xid, op, body)
         else:
             self._read(xid, op, body)
 
     def _defer(self, xid: int, op: int, body: bytes) -> None:
-        self.waiting.append((xid, op, body))
-        self._waiting_bytes += len(body)
+        weight = len(body)
+        if op in _BULKY_READS:
+            node = self.nodes.get(body[4:-1])
+            if node is not None:
+                weight += len(node.body) + _LISTED_NAME_BYTES * node.child_count
+        self.waiting.append((xid, op, body, weight))
+        self._waiting_bytes += weight
 
     def _read(self, xid: int, op: int, body: bytes) -> None:
         serve = READS.get(op)
         if serve is None:
-            # Apache closes the connection here; an error alone tells the client more.
-            self.out.append(_REPLY_HEADER.pack(16, xid, -1, _UNANSWERABLE.get(op, ErrorCode.UNIMPLEMENTED)))
+            if op == DELETE_CONTAINER:
+                self.reply_error(xid, ErrorCode.MARSHALLING_ERROR)
+            else:
+                # Apache closes the connection here; an error alone tells the client more.
+                self.out.append(_REPLY_HEADER.pack(16, xid, -1, ErrorCode.UNIMPLEMENTED))
             return
         try:
-            self.server.preparer.check_session(self.session_id)
             reply = serve(self.server, self, body)
         except KeeperError as error:
             self.reply_error(xid, error.code)
@@ -636,6 +633,3 @@ class Connection(asyncio.Protocol):
         self.sent += 1
         self.server.stats.event_sent(28 + len(path))
         self.server.pipeline.dirty[self] = None
-
-
-_UNANSWERABLE: Final[dict[int, int]] = {DELETE_CONTAINER: ErrorCode.MARSHALLING_ERROR}

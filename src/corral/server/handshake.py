@@ -116,6 +116,9 @@ class Handshakes:
         server.stats.count("connection_revalidate_count")
         session_id = request.session_id
         session = server.tracker.sessions.get(session_id)
+        # Apache's order: whoever names a session takes its connection away, and is refused only then.
+        if session is not None and session.connection is not None and session.connection is not connection:
+            session.connection.abort()
         if request.password != session_password(session_id):
             server.complaints.warn(
                 "wrong password", "%r has no right to session %#x: refused", connection, session_id & (2**64 - 1)
@@ -125,8 +128,6 @@ class Handshakes:
             self.answer(connection, 0, 0, NO_PASSWORD)
             connection.close()
             return
-        if session.connection is not None and session.connection is not connection:
-            session.connection.abort()
         session.timeout_ms = timeout_ms
         session.connection = connection
         connection.session = session

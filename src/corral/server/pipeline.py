@@ -218,10 +218,6 @@ class WritePipeline:
                 connection.server.stats.count("stale_replies")
                 continue
             waiting = connection.waiting
-            head = waiting[0]
-            if head is not None:
-                connection.keep_reply(pack(16 + len(reply), xid, zxid, error) + reply)
-                continue
             out = connection.out
             out.append(pack(16 + len(reply), xid, zxid, error))
             if reply:

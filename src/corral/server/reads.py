@@ -39,7 +39,7 @@ from corral.tree.acl import encode_acl
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Znode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from corral.server.connection import Connection
     from corral.server.standalone import Server
@@ -193,9 +193,7 @@ def _set_watches(server: Server, connection: Connection, body: bytes) -> bytes:
     return _rearm(
         server,
         connection,
-        SetWatches2(
-            request.relative_zxid, request.data_watches, request.exist_watches, request.child_watches, None, None
-        ),
+        SetWatches2(request.relative_zxid, request.data_watches, request.exist_watches, request.child_watches, [], []),
     )
 
 
@@ -240,8 +238,14 @@ def _rearm(server: Server, connection: Connection, request: SetWatches2) -> byte
     return b""
 
 
-def _given(paths: list[bytes | None] | None) -> list[bytes]:
-    return [path for path in paths or () if path is not None]
+def _given(paths: list[bytes | None] | None) -> Iterator[bytes]:
+    """The paths, up to one that is missing: what stood before it is done, the request refused all the same."""
+    if paths is None:
+        raise MarshallingError
+    for path in paths:
+        if path is None:
+            raise MarshallingError
+        yield path
 
 
 def _multi_read(server: Server, connection: Connection, body: bytes) -> bytes:
@@ -260,6 +264,8 @@ def _multi_read(server: Server, connection: Connection, body: bytes) -> bytes:
         unwatched = PathWatchRequest(request.path, watch=False).to_bytes()
         try:
             result = READS[OpCode(op)](server, connection, unwatched)
+        except MarshallingError:
+            raise
         except KeeperError as error:
             MultiHeader(OpCode.ERROR, False, error.code).encode(out)
             ErrorResponse(error.code).encode(out)

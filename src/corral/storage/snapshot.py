@@ -24,6 +24,7 @@ from corral.storage.errors import StorageError
 from corral.tree.acl import decode_acl, encode_acl
 from corral.tree.datatree import DataTree
 from corral.tree.digest import DIGEST_MASK, DIGEST_VERSION
+from corral.tree.paths import path_units
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Children, Znode
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ def load_tree(reader: SnapshotReader, zxid: int, owner_rules: OwnerRules, *, dig
             nodes[path] = node
         else:
             nodes[b""] = nodes[b"/"] = node
-        data_size += len(path) + length
+        data_size += path_units(path) + length
     if b"" not in nodes:
         raise SnapshotError("it has no root", reader.path)
     reader.check()

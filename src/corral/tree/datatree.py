@@ -35,7 +35,7 @@ from corral.jute.records import Acl, CloseSessionTxn, CreateSessionTxn, ErrorTxn
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, OPEN_ACL_ID, READ_ONLY_ACL, AclTable, decode_acl, encode_acl
 from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
 from corral.tree.owner import CONTAINER_OWNER, OwnerKind, OwnerRules, ttl_owner
-from corral.tree.paths import CONFIG, QUOTA, ROOT, ZOOKEEPER
+from corral.tree.paths import CONFIG, QUOTA, ROOT, ZOOKEEPER, path_units
 from corral.tree.quota import LIMITS_NAME, USAGE_NAME, QuotaPaths, QuotaText, usage_path
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Children, Znode
 
@@ -175,7 +175,7 @@ class DataTree:
             parent.children = Children(0, STAT.unpack_from(parent.body, len(parent.body) - STAT_SIZE)[10])
         parent.children.paths[path] = None
         self.nodes[path] = node
-        self.data_size += len(path) + node.data_length
+        self.data_size += path_units(path) + node.data_length
         if self.keeps_digest:
             self._change_digest(self._digest_of(path))
 
@@ -190,9 +190,9 @@ class DataTree:
         return 0
 
     def drop_ephemerals(self, session_id: int) -> None:
-        """Remove what a session left behind, without a transaction and without moving any zxid."""
+        """Remove what a session left behind, without a transaction: parents note the last zxid."""
         for path in list(self.ephemerals.get(session_id, ())):
-            self._delete(path, 0)
+            self._delete(path, self.last_zxid)
         self.ephemerals.pop(session_id, None)
         self.changes.clear()
 
@@ -360,7 +360,7 @@ class DataTree:
             self.index_owner(path, owner)
         self.nodes[path] = Znode(body, acl_id)
         data_length = len(body) - 4 - STAT_SIZE
-        self.data_size += len(path) + data_length
+        self.data_size += path_units(path) + data_length
         if parent_path.startswith(QUOTA):
             self._note_quota_created(parent_path, path)
         if self.has_quotas:
@@ -400,7 +400,7 @@ class DataTree:
         if node is None:
             return False
         data_length = node.data_length
-        self.data_size -= len(path) + data_length
+        self.data_size -= path_units(path) + data_length
         special = self.special_owners.pop(path, None) if self.special_owners else None
         if special is None and self.ephemerals:
             owner: int = STAT.unpack_from(node.body, len(node.body) - STAT_SIZE)[7]
@@ -539,9 +539,8 @@ class DataTree:
         self._write_usage(node, QuotaText(count, size))
 
     def _write_usage(self, node: Znode, usage: QuotaText) -> None:
-        """Replace the data of a usage znode; only its length shows in its stat."""
+        """Replace the data of a usage znode; only its length shows in its stat, not even in the tree's data size."""
         data = usage.encode_usage()
-        self.data_size += len(data) - node.data_length
         stat = bytearray(node.body[-STAT_SIZE:])
         stat[52:56] = LENGTH.pack(len(data))
         node.body = LENGTH.pack(len(data)) + data + bytes(stat)

@@ -54,6 +54,11 @@ def is_plain_name(name: bytes) -> bool:
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
+def path_units(path: bytes) -> int:
+    """The path's length as Java counts it, in UTF-16 units: what ``approximate_data_size`` adds up."""
+    return len(path) if path.isascii() else len(path.decode("utf-8", "replace"))
+
+
 def parent_of(path: bytes) -> bytes:
     """The parent's key. A direct child of the root has the parent ``b""``."""
     return path[: path.rindex(b"/")]

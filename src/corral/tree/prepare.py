@@ -189,7 +189,7 @@ class Preparer:
     ) -> tuple[bytes, Effect]:
         try:
             path_length: int = LENGTH.unpack_from(body, 0)[0]
-            at = 4 + path_length
+            at = 4 + path_length if path_length > 0 else 4
             length: int = LENGTH.unpack_from(body, at)[0]
             end = at + 4 + (length if length > 0 else 0)
             expected: int = LENGTH.unpack_from(body, end)[0]
@@ -250,7 +250,7 @@ class Preparer:
     ) -> tuple[bytes, Effect]:
         try:
             path_length: int = LENGTH.unpack_from(body, 0)[0]
-            at = 4 + path_length
+            at = 4 + path_length if path_length > 0 else 4
             length: int = LENGTH.unpack_from(body, at)[0]
             data_end = at + 4 + (length if length > 0 else 0)
             acl_end = data_end + len(OPEN_ACL_BYTES)
@@ -283,7 +283,7 @@ class Preparer:
             raise MarshallingError
         given = body[4:at]
         slash = given.rfind(b"/")
-        if slash < 0 or b"\0" in given or given in RESERVED:
+        if slash < 0 or b"\0" in given:
             raise BadArgumentsError(f"{given[:200]!r} cannot be created")
         acl = OPEN_ACL if requested is OPEN_ACL else tuple(self.access.complete(requested, identities))
         parent_path = given[:slash]
@@ -480,6 +480,10 @@ class Preparer:
             try:
                 record, _ = self.prepare(op, session_id, request, identities, zxid, time_ms)
                 txns.append(SubTxn(op, record))
+            except MarshallingError:
+                states.roll_back_multi()
+                states.end_multi()
+                raise
             except KeeperError as error:
                 txns.append(SubTxn(ERROR, ErrorTxn(error.code).to_bytes()))
                 states.roll_back_multi()
@@ -533,7 +537,11 @@ _MULTI_WRITES: Final = frozenset({*_CREATES, DELETE, SET_DATA, CHECK})
 
 
 def _split_multi(body: bytes) -> list[tuple[int, bytes]]:
-    """The operations of a multi with their encoded requests; the kind of create follows from its flags."""
+    """The operations of a multi with their encoded requests.
+
+    Here the kind of create follows from its flags, as far as they name one. Raises MarshallingError for what cannot
+    stand in a multi, UndecodableError for a create without an ACL.
+    """
     reader = Reader(body)
     operations: list[tuple[int, bytes]] = []
     try:
@@ -541,22 +549,26 @@ def _split_multi(body: bytes) -> list[tuple[int, bytes]]:
             header = MultiHeader.decode(reader)
             if header.done:
                 return operations
-            if header.type not in _MULTI_WRITES:
-                raise MarshallingError(f"operation {header.type} cannot stand in a multi")
-            start = reader.position
             op = header.type
-            if reader.read_buffer() is None:
-                raise MarshallingError
+            if op not in _MULTI_WRITES:
+                raise MarshallingError(f"operation {op} cannot stand in a multi")
+            start = reader.position
+            reader.read_buffer()
             if op in _CREATES:
                 reader.read_buffer()
                 acl = _read_acl(reader)
-                if acl is None:
-                    raise MarshallingError
                 known = _CREATE_MODES.get(reader.read_int())
-                if known is None:
-                    raise MarshallingError
                 if op == CREATE_TTL:
+                    end = reader.position
                     reader.read_long()
+                    if known is not None and not known[0].has_ttl:
+                        is_container = known[0] is CreateMode.CONTAINER
+                        operations.append((CREATE_CONTAINER if is_container else CREATE, body[start:end]))
+                        continue
+                elif acl is None:
+                    raise UndecodableError
+                elif known is None or known[0].has_ttl:
+                    raise MarshallingError("create flags that are none in a multi")
                 elif known[0] is CreateMode.CONTAINER:
                     op = CREATE_CONTAINER
             else:

@@ -1,0 +1,46 @@
+"""The rooms of the package import one way only, as pyproject.toml says."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_contract_holds() -> None:
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+def test_every_room_is_in_the_contract() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = config["tool"]["importlinter"]["contracts"]
+    named = {layer.removeprefix("corral.") for layers in contract["layers"] for layer in layers.split("|")}
+    rooms = {path.parent.name for path in (ROOT / "src" / "corral").glob("*/__init__.py")}
+    assert {layer.strip() for layer in named} == rooms
+
+
+def test_the_core_computes_and_touches_nothing() -> None:
+    """The language and the tree know no clock, no chance, no loop, no thread, no socket and no file."""
+    forbidden = {"asyncio", "socket", "threading", "time", "random", "os", "io", "selectors", "subprocess"}
+    found = {
+        (str(path.relative_to(ROOT)), name)
+        for room in ("jute", "tree")
+        for path in sorted((ROOT / "src" / "corral" / room).rglob("*.py"))
+        for name in _imported(ast.parse(path.read_text(encoding="utf-8")))
+        if name.split(".")[0] in forbidden
+    }
+    assert found == set()
+
+
+def _imported(module: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            names.add(node.module)
+    return names

@@ -147,6 +147,7 @@ def event(path: bytes) -> bytes:
     [
         (reply(), 16),
         (reply(b"x" * 100), 116),
+        (reply() + reply(), 16),
         (reply() + reply(b"x" * 20), 36),
         (reply(b"x" * 20) + reply(), 16),
         (reply(b"x" * 100) + reply() + reply(), 16),

@@ -532,7 +532,13 @@ class Connection(asyncio.Protocol):
             served += 1
             xid, op, body, weight = head
             self._waiting_bytes -= weight
-            if op == GET_DATA and len(body) > 5 and body[-1] == 0 and (node := find(body[4:-1])) is not None and node.acl == -1:
+            if (
+                op == GET_DATA
+                and len(body) > 5
+                and body[-1] == 0
+                and (node := find(body[4:-1])) is not None
+                and node.acl == -1
+            ):
                 # As in the loop over received frames, the most frequent read first.
                 if _LENGTH.unpack_from(body)[0] == len(body) - 5:
                     data = node.refreshed()

@@ -21,6 +21,7 @@ from corral.server.connection import Connection
 from corral.server.handshake import Handshakes
 from corral.server.log_sync import LogSync
 from corral.server.pipeline import WritePipeline
+from corral.server.quota_metrics import namespace
 from corral.server.reaper import Reaper
 from corral.server.request_gate import RequestGate
 from corral.server.sessions import SessionTracker, first_session_id
@@ -253,6 +254,7 @@ class Server:
             enforce_quota=config.tree.enforce_quota,
             close_session_lists_paths=config.tree.close_session_txn_enabled,
             reconfig_enabled=config.tree.reconfig_enabled,
+            quota_exceeded=lambda path: self.stats.quota_exceeded(namespace(path)),
         )
         self.txn_log = TxnLogWriter(
             self.log_directory,

@@ -6,6 +6,7 @@ costs as much as the request.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.ops import EventType
@@ -75,6 +76,8 @@ class ServerStats:
         self.read_latency = self.summaries["readlatency"]
         self.answered_at_once = 0
         """Replies that took no time, not yet in the figures: see :meth:`settle`."""
+        self.quota_refusals: Counter[str] = Counter()
+        """Requests that hard quotas refused, by top-level znode."""
         self.auth_failed = 0
         self.packets_received = 0
         self.packets_sent = 0
@@ -93,6 +96,7 @@ class ServerStats:
         self.packets_received = self.packets_sent = 0
         self.bytes_received = self.bytes_sent = 0
         self.watch_bytes = self.watch_events = 0
+        self.quota_refusals.clear()
         for name in self.counters:
             self.counters[name] = 0
         for summary in self.summaries.values():
@@ -105,6 +109,10 @@ class ServerStats:
     def note(self, name: str, value: float) -> None:
         """Add to one of the summaries that move here."""
         self.summaries[name].add(int(value))
+
+    def quota_exceeded(self, namespace: str) -> None:
+        """A hard quota refused a request below this top-level znode."""
+        self.quota_refusals[namespace] += 1
 
     def recovered(self, recovered: Recovered) -> None:
         """The database was loaded."""
@@ -131,10 +139,11 @@ class ServerStats:
     def sent(self, size: int, pieces: list[bytes]) -> None:
         """So many bytes go to one client in one write: replies, their bodies in pieces of their own, and events."""
         self.bytes_sent += size
-        if len(pieces) <= 2 and pieces[0][4:8] != _NOTIFICATION:
-            self.reply_sizes.add(size - _LENGTH_BYTES)
+        first, last = pieces[0], pieces[-1]
+        if int.from_bytes(first[:4], "big") + _LENGTH_BYTES == size:
+            if first[4:8] != _NOTIFICATION:
+                self.reply_sizes.add(size - _LENGTH_BYTES)
             return
-        last = pieces[-1]
         if len(pieces) > 1 and int.from_bytes(pieces[-2][:4], "big") == _REPLY_HEADER_BYTES + len(last):
             self.reply_sizes.add(_REPLY_HEADER_BYTES + len(last))
         elif last[4:8] != _NOTIFICATION:
@@ -171,6 +180,8 @@ class ServerStats:
         }
         for name in sorted(COUNTERS | STILL_COUNTERS):
             yield name, counters.get(name, 0)
+        for name, count in sorted(self.quota_refusals.items()):
+            yield f"{name}_quota_exceeded_error_per_namespace", count
         for name in sorted(SUMMARIES | STILL_SUMMARIES):
             yield from self.summaries.get(name, _NO_SUMMARY).figures(name)
         for name in sorted(DISTRIBUTIONS | STILL_DISTRIBUTIONS):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral import __version__
 from corral.jute.ops import OpCode
+from corral.server.quota_metrics import quota_figures
 from corral.storage.files import list_logs, list_snapshots
 
 if TYPE_CHECKING:
@@ -248,6 +249,7 @@ class FourLetterWords:
         yield "auth_failed_count", stats.auth_failed
         yield "non_mtls_remote_conn_count", 0
         yield "non_mtls_local_conn_count", 0
+        yield from quota_figures(tree)
         yield from stats.figures()
 
 

@@ -64,7 +64,7 @@ from corral.tree.quota import QuotaText, limits_path, usage_path
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corral.tree.datatree import DataTree
 
@@ -99,13 +99,16 @@ class Preparer:
         enforce_quota: bool = False,
         close_session_lists_paths: bool = True,
         reconfig_enabled: bool = False,
+        quota_exceeded: Callable[[bytes], None] | None = None,
     ) -> None:
+        """``quota_exceeded`` learns the path of each request that a hard quota refuses."""
         self.tree = tree
         self.access = access
         self.digests = digests
         self.enforce_quota = enforce_quota
         self.close_session_lists_paths = close_session_lists_paths
         self.reconfig_enabled = reconfig_enabled
+        self._quota_exceeded = quota_exceeded
         self.closing: set[int] = set()
         self.states = PendingStates(tree, digests=digests)
         self._new_ephemerals: dict[int, dict[bytes, None]] = {}
@@ -508,9 +511,15 @@ class Preparer:
         except ValueError:
             raise MarshallingError from None
         if count_difference and -1 < limits.count_hard_limit < usage.count + count_difference:
+            self._note_excess(path)
             raise QuotaExceededError(f"{limited!r} may have {limits.count_hard_limit} znodes")
         if byte_difference and -1 < limits.byte_hard_limit < usage.size + byte_difference:
+            self._note_excess(path)
             raise QuotaExceededError(f"{limited!r} may hold {limits.byte_hard_limit} bytes")
+
+    def _note_excess(self, path: bytes) -> None:
+        if self._quota_exceeded is not None:
+            self._quota_exceeded(path)
 
 
 def _read_acl(reader: Reader) -> list[Acl] | None:

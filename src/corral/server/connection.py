@@ -376,6 +376,7 @@ class Connection(asyncio.Protocol):
         budget = REPLY_BUDGET_BYTES
         served = 0
         length = xid = op = 0
+        numbered = self.last_cxid
         self._needed = 4
         while end - position >= 16:
             length, xid, op, path_length = read_head(data, position)
@@ -408,11 +409,13 @@ class Connection(asyncio.Protocol):
             if self.closed or self.close_after_flush:
                 break
             zxid = self.tree.last_zxid
+            if xid >= 0:
+                numbered = xid
             budget -= 64 + length + (len(out[-1]) if out else 0)
             if budget < 0 or op in _LONG_READS or (waiting and self._must_wait()):
                 break
         if served:
-            self._note(xid, op, zxid, served, waiting_before)
+            self._note(xid if xid >= 0 else numbered, op, zxid, served, waiting_before)
         if position < end and not self.closed and not self.close_after_flush:
             position = self._serve_short(data, position, end)
             if position < end and not self.closed:

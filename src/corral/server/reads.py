@@ -158,12 +158,17 @@ def _who_am_i(server: Server, connection: Connection, body: bytes) -> bytes:
     ).to_bytes()
 
 
+def _watch_key(path: bytes | None) -> bytes:
+    """What a watch is kept under: any string may be watched, and Java prints a missing one so."""
+    return b"null" if path is None else path
+
+
 def _add_watch(server: Server, connection: Connection, body: bytes) -> bytes:
     request = PathTypeRequest.from_bytes(body)
     if request.type not in (AddWatchMode.PERSISTENT, AddWatchMode.PERSISTENT_RECURSIVE):
         raise MarshallingError
     recursive = request.type == AddWatchMode.PERSISTENT_RECURSIVE
-    server.watches.watch_persistently(request.path or b"", connection, recursive=recursive)
+    server.watches.watch_persistently(_watch_key(request.path), connection, recursive=recursive)
     return ErrorResponse(0).to_bytes()
 
 
@@ -176,14 +181,14 @@ def _watcher_type(code: int) -> WatcherType:
 
 def _check_watches(server: Server, connection: Connection, body: bytes) -> bytes:
     request = PathTypeRequest.from_bytes(body)
-    if not server.watches.has(request.path or b"", connection, _watcher_type(request.type)):
+    if not server.watches.has(_watch_key(request.path), connection, _watcher_type(request.type)):
         raise NoWatcherError
     return b""
 
 
 def _remove_watches(server: Server, connection: Connection, body: bytes) -> bytes:
     request = PathTypeRequest.from_bytes(body)
-    if not server.watches.remove(request.path or b"", connection, _watcher_type(request.type)):
+    if not server.watches.remove(_watch_key(request.path), connection, _watcher_type(request.type)):
         raise NoWatcherError
     return b""
 
@@ -231,10 +236,11 @@ def _rearm(server: Server, connection: Connection, request: SetWatches2) -> byte
             tell(EventType.NODE_CHILDREN_CHANGED, path)
         else:
             watches.watch_children(path, connection)
-    for path in _given(request.persistent_watches):
-        watches.watch_persistently(path, connection, recursive=False)
-    for path in _given(request.persistent_recursive_watches):
-        watches.watch_persistently(path, connection, recursive=True)
+    for paths, recursive in ((request.persistent_watches, False), (request.persistent_recursive_watches, True)):
+        if paths is None:
+            raise MarshallingError
+        for each in paths:
+            watches.watch_persistently(_watch_key(each), connection, recursive=recursive)
     return b""
 
 

@@ -562,7 +562,8 @@ def _split_multi(body: bytes) -> list[tuple[int, bytes]]:
             if op not in _MULTI_WRITES:
                 raise MarshallingError(f"operation {op} cannot stand in a multi")
             start = reader.position
-            reader.read_buffer()
+            if reader.read_buffer() is None:
+                raise MarshallingError("a path is missing")
             if op in _CREATES:
                 reader.read_buffer()
                 acl = _read_acl(reader)

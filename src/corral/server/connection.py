@@ -80,8 +80,8 @@ _WRITES: Final = frozenset(
         OpCode.CLOSE_SESSION,
     }
 )
-_LONG_READS: Final = frozenset({OpCode.GET_ALL_CHILDREN_NUMBER, OpCode.GET_EPHEMERALS})
-"""What may take long for a short reply: one of them is a turn."""
+_LAST_SHORT_OP: Final = int(OpCode.SASL)
+"""What comes after it is rare, and some of it takes long for a short reply: one such request is a turn."""
 _BULKY_READS: Final = frozenset({OpCode.GET_DATA, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2})
 _LISTED_NAME_BYTES: Final = 24
 """What a child's name takes in a listing, roughly."""
@@ -310,10 +310,11 @@ class Connection(asyncio.Protocol):
 
     def _must_wait(self) -> bool:
         """Whether no more is taken from this client before some of what it asked for is done."""
-        waiting = len(self.waiting)
-        return waiting > 0 and (
-            self.server.is_overloaded()
-            or self.server.is_too_much(waiting)
+        waiting = self.waiting
+        limit = self.server.outstanding_limit
+        return bool(waiting) and (
+            self.server.pipeline.outstanding > limit
+            or len(waiting) > limit
             or self._waiting_bytes > WAITING_READS_MAX_BYTES
         )
 
@@ -373,6 +374,9 @@ class Connection(asyncio.Protocol):
         pack_reply = _REPLY_HEADER.pack
         zxid = self.tree.last_zxid
         gate = server.gate
+        pipeline = server.pipeline
+        limit = server.outstanding_limit
+        longest = server.config.limits.jute_max_buffer
         budget = REPLY_BUDGET_BYTES
         served = 0
         length = xid = op = 0
@@ -397,7 +401,7 @@ class Connection(asyncio.Protocol):
                     if budget < 0:
                         break
                     continue
-            if length < 8:
+            if length < 8 or length > longest:
                 break
             body = data[following - length + 8 : following]
             if gate is None:
@@ -412,7 +416,11 @@ class Connection(asyncio.Protocol):
             if xid >= 0:
                 numbered = xid
             budget -= 64 + length + (len(out[-1]) if out else 0)
-            if budget < 0 or op in _LONG_READS or (waiting and self._must_wait()):
+            if budget < 0 or op > _LAST_SHORT_OP:
+                break
+            if waiting and (
+                pipeline.outstanding > limit or len(waiting) > limit or self._waiting_bytes > WAITING_READS_MAX_BYTES
+            ):
                 break
         if served:
             self._note(xid if xid >= 0 else numbered, op, zxid, served, waiting_before)
@@ -429,8 +437,8 @@ class Connection(asyncio.Protocol):
         server.stats.bytes_received += position
         if out or self._read_paused or self.close_after_flush:
             self.flush()
-        if server.pipeline.dirty:
-            server.pipeline.flush()
+        if pipeline.dirty:
+            pipeline.flush()
 
     def _serve_short(self, data: bytes, position: int, end: int) -> int:
         """Serve a last frame that is too short for the loop's look at four integers: ping, closeSession, whoAmI."""

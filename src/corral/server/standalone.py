@@ -126,7 +126,8 @@ class Server:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._log_sync: LogSync | None = None
         self._purge_worker: Worker | None = None
-        self._limit = config.limits.global_outstanding_limit
+        self.outstanding_limit = config.limits.global_outstanding_limit
+        """With more requests in process, a connection that has some of them is not read from."""
 
     # Life
 
@@ -557,14 +558,6 @@ class Server:
         if connection.session is not None:
             return connection.session.bucket_ms
         return self._newcomers.get(connection, self.clock.monotonic_ms())
-
-    def is_overloaded(self) -> bool:
-        """More requests are in process than ``globalOutstandingLimit`` allows."""
-        return self.pipeline.outstanding > self._limit
-
-    def is_too_much(self, waiting: int) -> bool:
-        """Whether one connection has so many requests waiting that they alone are more than the limit allows."""
-        return waiting > self._limit
 
     # Facts for the admin words
 

@@ -347,6 +347,27 @@ def test_reads_behind_a_write_that_hangs_are_bounded(tmp_path: Path, monkeypatch
         assert memory.peak_growth_bytes < 48 * MIB
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_reads_of_what_a_write_before_them_makes_big_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, interleaved: bool
+) -> None:
+    monkeypatch.setenv("HANG_SYNCS", str(tmp_path / "hang"))
+    with PatchedServer(tmp_path / "data", SYNC_HANGS) as server, Client(server.port) as greedy:
+        greedy.do(OpCode.CREATE, create(b"/grows"))
+        (tmp_path / "hang").touch()
+        memory = Memory(server.pid)
+        xids = [greedy.submit(OpCode.SET_DATA, set_data(b"/grows", b"x" * 1_000_000))]
+        for number in range(450):
+            xids.append(greedy.submit(OpCode.GET_DATA, get_data(b"/grows")))
+            if interleaved:
+                xids.append(greedy.submit(OpCode.SET_DATA, set_data(b"/", b"%d" % number)))
+        time.sleep(0.3)
+        (tmp_path / "hang").unlink()
+        assert [greedy.reply().xid for _ in xids] == xids
+        print(f"450 reads of a znode grown to 1 MB: {memory.peak_growth_bytes / MIB:.1f} MiB")
+        assert memory.peak_growth_bytes < 24 * MIB
+
+
 def test_writes_behind_reads_that_are_not_read_keep_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,8 @@ LARGE_CHUNK_BYTES: Final = 64 << 10
 """A client that has sent so much at once waits for the others before it is read from again."""
 WAITING_READS_MAX_BYTES: Final = 16 << 20
 """With more than this in requests that wait behind a write the connection is not read from."""
+MANY_PIECES: Final = 128
+"""A reply is two pieces. So many may be copied to leave in one, however large they are."""
 _CHUNKS_MAX: Final = 256
 """A frame that arrives in more pieces than this is put together in between: a piece costs more than its bytes."""
 
@@ -328,11 +330,16 @@ class Connection(asyncio.Protocol):
             self.answered(self.write_latency_ms, self.writes_answered)
             self.writes_answered = 0
         if out:
-            data = b"".join(out) if len(out) > 1 else out[0]
-            self.server.stats.sent(len(data), out)
-            out.clear()
             was_paused = self._write_paused
-            transport.write(data)
+            if len(out) > MANY_PIECES and (size := sum(map(len, out))) > REPLY_BUDGET_BYTES:
+                # Perhaps the same content many times over: joined, each reply would have a copy of its own.
+                self.server.stats.sent(size, out)
+                transport.writelines(out)
+            else:
+                data = b"".join(out) if len(out) > 1 else out[0]
+                self.server.stats.sent(len(data), out)
+                transport.write(data)
+            out.clear()
             # One reply alone may be larger: it is cut off only if it has left something unread before.
             if was_paused and transport.get_write_buffer_size() > UNREAD_REPLIES_MAX_BYTES:
                 self.server.complaints.warn(

@@ -153,8 +153,8 @@ class Connection(asyncio.Protocol):
         self.received = 0
         self.sent = 0
         self.last_op = 0
-        self.last_cxid = -1
-        self.last_zxid = -1
+        self.last_cxid = 0
+        self.last_zxid = 0
         self.last_response_ms = 0
         self.last_latency_ms = 0
         self.latency = Summary()

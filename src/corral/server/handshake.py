@@ -139,7 +139,6 @@ class Handshakes:
         session = self.server.tracker.sessions.get(session_id)
         if session is None or connection.closed:
             return
-        connection.last_cxid = 0
         self.answer(connection, session.timeout_ms, session_id, session_password(session_id))
         connection.end_handshake()
 

@@ -35,7 +35,7 @@ from tests.interop.peers import CorralServer
 
 from corral.jute.errors import ErrorCode
 from corral.jute.ops import AddWatchMode, OpCode
-from corral.jute.records import ConnectRequest, PathTypeRequest
+from corral.jute.records import ConnectRequest, MultiHeader, PathTypeRequest
 from corral.server.config import ConnectionThrottle, Limits, RequestThrottle
 from corral.server.handshake import FIRST_FRAME_MAX_BYTES
 from corral.server.standalone import Server
@@ -345,6 +345,19 @@ def test_reads_behind_a_write_that_hangs_are_bounded(tmp_path: Path, monkeypatch
             assert len(reply.body) > 1_000_000
         print(f"reads of 1 MB behind a write: {memory.peak_growth_bytes / MIB:.1f} MiB")
         assert memory.peak_growth_bytes < 48 * MIB
+
+
+def test_one_request_cannot_ask_for_gigabytes(child: CorralServer) -> None:
+    with Client(child.port) as greedy:
+        greedy.do(OpCode.CREATE, create(b"/much", b"x" * 1_000_000))
+        memory = Memory(child.pid)
+        one = MultiHeader(OpCode.GET_DATA, False, -1).to_bytes() + get_data(b"/much")
+        end = MultiHeader(-1, True, -1).to_bytes()
+        assert greedy.ask(OpCode.MULTI_READ, one * 40_000 + end).error == ErrorCode.BAD_ARGUMENTS
+        few = greedy.do(OpCode.MULTI_READ, one * 10 + end)
+        assert len(few.body) > 10_000_000
+        print(f"a multiRead of 40,000 MB: {memory.peak_growth_bytes / MIB:.1f} MiB")
+        assert memory.peak_growth_bytes < 200 * MIB
 
 
 @pytest.mark.parametrize("interleaved", [False, True])

@@ -424,17 +424,25 @@ def test_many_kills_under_load_lose_nothing_acknowledged(tmp_path: Path, seed: i
     kill_under_load(tmp_path / "data", rounds=25, seed=seed)
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> tuple[Path, list[bytes]]:
+@pytest.fixture(scope="module")
+def left_behind(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
     """A directory with several snapshots and logs, left behind by a kill, and the paths that must be there."""
+    data = tmp_path_factory.mktemp("left") / "data"
     paths: list[bytes] = []
-    server = CorralServer(tmp_path / "data", SMALL_FILES).start()
+    server = CorralServer(data, SMALL_FILES).start()
     with Client(server.port) as client:
         for number in range(600):
             paths.append(b"/n%d" % number)
             client.do(OpCode.CREATE, create(paths[-1], b"x" * 50))
     server.kill()
-    return tmp_path / "data", paths
+    return data, paths
+
+
+@pytest.fixture
+def written(left_behind: tuple[Path, list[bytes]], tmp_path: Path) -> tuple[Path, list[bytes]]:
+    """A copy of it for one test."""
+    data, paths = left_behind
+    return shutil.copytree(data, tmp_path / "data"), paths
 
 
 def assert_starts_with(data: Path, paths: list[bytes], **config: str | int) -> None:

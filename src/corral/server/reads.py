@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from corral.server.standalone import Server
 
 
+MULTI_READ_REPLY_MAX_BYTES: Final = 64 << 20
+"""One request of a megabyte can ask for the same megabyte some 50,000 times."""
+
+
 def _find(server: Server, path: bytes | None) -> Znode:
     if path is None:
         raise MarshallingError
@@ -278,6 +282,8 @@ def _multi_read(server: Server, connection: Connection, body: bytes) -> bytes:
         else:
             MultiHeader(op, False, ErrorCode.OK).encode(out)
             out += result
+            if len(out) > MULTI_READ_REPLY_MAX_BYTES:
+                raise BadArgumentsError(f"the results of a multiRead take more than {MULTI_READ_REPLY_MAX_BYTES} bytes")
     MultiHeader(-1, True, -1).encode(out)
     return bytes(out)
 

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 REPLY_BUDGET_BYTES: Final = 1 << 20
 """Replies one connection may queue in one wake-up before the others have their turn."""
 UNREAD_REPLIES_MAX_BYTES: Final = 64 << 20
-"""A client that leaves so much unread (watch events go on coming) is cut off."""
+"""A client that leaves so much unread while watch events go on coming is cut off."""
 WRITE_HIGH_WATER_BYTES: Final = 1 << 20
 """With more than this unsent the connection is not read from."""
 LARGE_CHUNK_BYTES: Final = 64 << 10
@@ -66,6 +66,7 @@ _LENGTH = struct.Struct(">i")
 _REQUEST_HEADER = struct.Struct(">ii")
 _REPLY_HEADER = struct.Struct(">iiqi")
 _PING_XID: Final = int(Xid.PING)
+_EVENT_XID: Final = b"\xff\xff\xff\xff"
 _EVENT_HEAD = struct.Struct(">iiqiiii")
 
 _WRITES: Final = frozenset(
@@ -330,7 +331,8 @@ class Connection(asyncio.Protocol):
             self.answered(self.write_latency_ms, self.writes_answered)
             self.writes_answered = 0
         if out:
-            was_paused = self._write_paused
+            # Replies are bounded by the requests that are taken from a client. Events come in any case.
+            adds_events = self._write_paused and any(piece[4:8] == _EVENT_XID for piece in out)
             if len(out) > MANY_PIECES and (size := sum(map(len, out))) > REPLY_BUDGET_BYTES:
                 # Perhaps the same content many times over: joined, each reply would have a copy of its own.
                 self.server.stats.sent(size, out)
@@ -340,8 +342,7 @@ class Connection(asyncio.Protocol):
                 self.server.stats.sent(len(data), out)
                 transport.write(data)
             out.clear()
-            # One reply alone may be larger: it is cut off only if it has left something unread before.
-            if was_paused and transport.get_write_buffer_size() > UNREAD_REPLIES_MAX_BYTES:
+            if adds_events and transport.get_write_buffer_size() > UNREAD_REPLIES_MAX_BYTES:
                 self.server.complaints.warn(
                     "replies not read",
                     "%r does not read what it is sent: cut off with %d bytes unsent",

@@ -211,9 +211,9 @@ class FourLetterWords:
             "user.name": _user_name(),
             "user.home": str(Path("~").expanduser()),
             "user.dir": str(Path.cwd()),
-            "jvm.memory.free": f"{max(0, peak_mb - used_mb)}MB",
-            "jvm.memory.max": f"{peak_mb}MB",
-            "jvm.memory.total": f"{used_mb}MB",
+            "os.memory.free": f"{max(0, peak_mb - used_mb)}MB",
+            "os.memory.max": f"{peak_mb}MB",
+            "os.memory.total": f"{used_mb}MB",
         }
         return "Environment:\n" + "".join(f"{key}={value}\n" for key, value in values.items())
 

@@ -299,7 +299,7 @@ class Preparer:
         if is_sequential:
             path = given + b"%010d" % parent.cversion
         # The parent exists, so that only the name can be wrong; the usual ones are told at a glance.
-        if not is_plain_name(path[slash + 1 :]):
+        if not is_plain_name(path[slash + 1 :]) or parent_path == b"/":
             validate_path(path)
         if self.states.find(path) is not None:
             raise NodeExistsError

@@ -15,6 +15,8 @@ from corral.jute.records import (
     Id,
     SetAclTxn,
     SetDataTxn,
+    TxnDigest,
+    TxnHeader,
 )
 from corral.storage.snapshot import SnapshotEncoder, seal
 from corral.tree.datatree import DataTree
@@ -113,3 +115,9 @@ def facts(tree: DataTree) -> dict[str, object]:
         "quotas": list(tree.quotas),
         "zxid": tree.last_zxid,
     }
+
+
+def log_entry(zxid: int, txn_type: int, session: int, record: bytes, digest: int | None = None) -> bytes:
+    """A log's entry as :meth:`Grower.apply` would have it."""
+    header = TxnHeader(session, 1, zxid, NOW_MS + zxid, txn_type).to_bytes()
+    return header + record + (b"" if digest is None else TxnDigest(2, digest - (digest >> 63 << 64)).to_bytes())

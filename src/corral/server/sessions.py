@@ -81,7 +81,7 @@ class SessionTracker:
         """The session was heard of."""
         tick = self.tick_ms
         bucket = ((now_ms + session.timeout_ms) // tick + 1) * tick
-        if bucket <= session.bucket_ms:
+        if bucket == session.bucket_ms:
             return
         self._leave_bucket(session)
         session.bucket_ms = bucket

@@ -121,6 +121,7 @@ class Connection(asyncio.Protocol):
         "nodes",
         "out",
         "peer",
+        "reads_behind_answered",
         "received",
         "sent",
         "server",
@@ -165,6 +166,7 @@ class Connection(asyncio.Protocol):
         self._read_paused = False
         self._write_paused = False
         self.writes_answered = 0
+        self.reads_behind_answered = 0
         self.write_latency_ms = 0
         self._answered_at_once = 0
         self._continue_is_due = False
@@ -328,8 +330,11 @@ class Connection(asyncio.Protocol):
         if self.closed or transport is None:
             return
         if self.writes_answered:
-            self.answered(self.write_latency_ms, self.writes_answered)
-            self.writes_answered = 0
+            if self.reads_behind_answered:
+                # They came after the write: its time is the most that they waited.
+                self.server.stats.read_latency.add(self.write_latency_ms, self.reads_behind_answered)
+            self.answered(self.write_latency_ms, self.writes_answered + self.reads_behind_answered)
+            self.writes_answered = self.reads_behind_answered = 0
         if out:
             # Replies are bounded by the requests that are taken from a client. Events come in any case.
             adds_events = self._write_paused and any(piece[4:8] == _EVENT_XID for piece in out)
@@ -569,9 +574,7 @@ class Connection(asyncio.Protocol):
                 self.reply_error(xid, _LENGTH.unpack(body)[0])
             else:
                 self._read(xid, op, body)
-        # They came after the write: its time is the most that they waited.
-        self.server.stats.read_latency.add(self.write_latency_ms, served)
-        self.answered(self.write_latency_ms, served)
+        self.reads_behind_answered += served
 
     @staticmethod
     def is_write(op: int) -> bool:

@@ -230,13 +230,12 @@ class Preparer:
             version += 1
         else:
             version = _next_version(version, expected)
-        field = body[at:end]
-        new = field + STAT.pack(
+        new = body[at:end] + STAT.pack(
             czxid, zxid, ctime, time_ms, version, shown_cversion, aversion, owner, end - at - 4, count, pzxid
         )
         if states.digests and not path.startswith(b"/zookeeper/"):
             # What PendingStates.store does, without unpacking again: this is the most frequent write.
-            state.crc = crc = crc32(memoryview(field)[4:], crc32(key))
+            state.crc = crc = crc32(body[at + 4 : end], crc32(key))
             digest = crc32(
                 STAT_FOR_DIGEST.pack(
                     czxid, zxid, state.pzxid, ctime, time_ms, version, state.cversion, aversion, state.owner

@@ -426,7 +426,7 @@ class Connection(asyncio.Protocol):
             if self.closed or self.close_after_flush:
                 break
             zxid = self.tree.last_zxid
-            if xid >= 0:
+            if xid >= 0 and op != SASL:
                 numbered = xid
             budget -= 64 + length + (len(out[-1]) if out else 0)
             if budget < 0 or op > _LAST_SHORT_OP:
@@ -436,7 +436,7 @@ class Connection(asyncio.Protocol):
             ):
                 break
         if served:
-            self._note(xid if xid >= 0 else numbered, op, zxid, served, waiting_before)
+            self._note(xid if xid >= 0 and op != SASL else numbered, op, zxid, served, waiting_before)
         if position < end and not self.closed and not self.close_after_flush:
             position = self._serve_short(data, position, end)
             if position < end and not self.closed:

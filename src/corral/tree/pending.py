@@ -8,11 +8,11 @@ dropped whole. Within its generation a state is changed in place; an older gener
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corral.jute.checksums import crc32
 from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
-from corral.tree.paths import ROOT
+from corral.tree.paths import QUOTA, ROOT
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from corral.tree.datatree import DataTree
 
 
+SETTLED_MAX: Final = 10_000
+"""States that are kept after they were applied."""
 _OWNER_TO_PZXID = struct.Struct(">qiiq").unpack_from
 
 
@@ -78,6 +80,10 @@ class PendingStates:
         self.tree = tree
         self.digests = digests
         self.digest = tree.digest
+        self.settled: dict[bytes, Pending] = {}
+        """States as applied that were changed lately and may well be again; only ever a copy of what the tree says."""
+        self.unlike: set[bytes] = set()
+        """Paths whose states differ from what the tree will say: counters of children that have run over."""
         self.gathered: dict[bytes, Pending] = {}
         self.under_way: dict[bytes, Pending] = {}
         self.before_multi: dict[bytes, Pending] = {}
@@ -91,14 +97,13 @@ class PendingStates:
         self.gathered = {}
 
     def applied(self) -> None:
-        """The batch that was under way is in the tree; what was computed of its znodes is kept with them."""
-        if self.digests:
-            find = self.tree.nodes.get
-            for path, state in self.under_way.items():
-                node = find(path)
-                if node is not None:
-                    node.crc = state.crc
-                    node.digest = state.digest
+        """The batch that was under way is in the tree."""
+        settled = self.settled
+        settled.update(self.under_way)
+        if len(settled) > SETTLED_MAX:
+            settled.clear()
+        for path in self.unlike:
+            settled.pop(path, None)
         self.under_way = {}
 
     def begin_multi(self) -> None:
@@ -120,14 +125,20 @@ class PendingStates:
             path = ROOT
         state = self.gathered.get(path) or self.before_multi.get(path) or self.under_way.get(path)
         if state is None:
-            return self.load(path)
+            state = self.settled.get(path)
+            # Usage znodes of quotas change without any transaction: theirs may be out of date.
+            if state is None or path.startswith(QUOTA):
+                return self.load(path)
         return state if state.body is not None else None
 
     def own(self, path: bytes, state: Pending) -> Pending:
         """``state`` itself if it may be changed in place, else a copy."""
         if path == b"/":
             path = ROOT
-        return state.copy() if path in self.under_way or path in self.before_multi else state
+        if path in self.under_way or path in self.before_multi:
+            return state.copy()
+        self.settled.pop(path, None)
+        return state
 
     def load(self, path: bytes) -> Pending | None:
         """The state as applied."""

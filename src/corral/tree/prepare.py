@@ -56,7 +56,7 @@ from corral.jute.records import (
     SubTxn,
 )
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, AccessControl, Identity, encode_acl
-from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, counts_for_digest
+from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST
 from corral.tree.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, ttl_owner
 from corral.tree.paths import RESERVED, ROOT, is_plain_name, parent_of, validate_path
 from corral.tree.pending import Pending, PendingStates
@@ -215,8 +215,7 @@ class Preparer:
             if state is None:
                 validate_path(path)
                 raise NoNodeError
-            if states.under_way or states.before_multi:
-                state = states.own(key, state)
+            state = states.own(key, state)
         if state.acl is not OPEN_ACL:
             self.access.check(state.acl, _WRITE, identities)
         old = state.body
@@ -312,6 +311,7 @@ class Preparer:
         cversion = parent.cversion + 1
         if cversion > _VERSION_MAX:
             cversion = -(2**31)
+            self.states.unlike.add(parent_path)
         # The operation, not the flags, tells the kind of znode: see docs/divergence.md.
         if op == CREATE_CONTAINER:
             owner = CONTAINER_OWNER
@@ -320,8 +320,7 @@ class Preparer:
         else:
             owner = session_id if is_ephemeral else 0
         states = self.states
-        if states.under_way or states.before_multi:
-            parent = states.own(parent_path, parent)
+        parent = states.own(parent_path, parent)
         parent.child_count += 1
         parent.cversion = cversion
         parent.pzxid = zxid
@@ -334,7 +333,7 @@ class Preparer:
         state.acl = acl
         state.cversion = state.child_count = state.digest = 0
         state.pzxid = zxid
-        if states.digests and counts_for_digest(path):
+        if states.digests and not path.startswith(b"/zookeeper/"):
             # What PendingStates.store does, without unpacking again.
             state.crc = crc = crc32(body[at + 4 : data_end], crc32(path))
             state.digest = digest = crc32(STAT_FOR_DIGEST.pack(zxid, zxid, zxid, time_ms, time_ms, 0, 0, 0, owner), crc)

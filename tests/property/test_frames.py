@@ -21,6 +21,7 @@ from corral.jute.ops import OpCode
 from corral.jute.record import Record
 from corral.jute.records import (
     Acl,
+    AuthPacket,
     ConnectRequest,
     CreateRequest,
     CreateTtlRequest,
@@ -37,10 +38,12 @@ from corral.jute.records import (
     SetWatches2,
 )
 from corral.server import connection
-from corral.server.config import Limits
+from corral.server.authentication import digest_id
+from corral.server.config import AuthConfig, Limits
 
 HELLO = frame(ConnectRequest(0, 0, 30_000, 0, bytes(16)).to_bytes() + b"\0")
 MAX_FRAME = 4096
+SUPER = b"super:secret"
 OVERTAKES = {-2, -4, 1000}
 """xids of replies that do not wait for their turn: ping, auth, and the one that we give sasl."""
 Places = list[int] | int
@@ -138,9 +141,12 @@ def cut(stream: bytes, places: Places) -> list[bytes]:
 
 
 async def _replies(chunks: list[bytes], turns: int, directory: Path) -> Answers:
-    async with serving(directory, limits=Limits(jute_max_buffer=MAX_FRAME, global_outstanding_limit=3)) as server:
+    limits = Limits(jute_max_buffer=MAX_FRAME, global_outstanding_limit=3)
+    async with serving(directory, limits=limits, auth=AuthConfig(super_digest=digest_id(SUPER))) as server:
         bystander = Client(server)
         await bystander.connect()
+        # Whatever the client does to ACLs, the bystander may.
+        await bystander.ask(OpCode.AUTH, AuthPacket(0, "digest", SUPER), xid=-4)
         await bystander.ask(OpCode.CREATE, create(b"/a", b"hello"))
         client = Client(server)
         await client.feed(chunks, turns)

@@ -7,12 +7,10 @@ program may read them; facts about a JVM are answered with those of this process
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import socket
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +190,10 @@ class FourLetterWords:
         return "\n".join([*lines, "", ""]) if lines else "\n"
 
     def envi(self, _: bytes) -> str:
+        # Imported here: a server starts without them.
+        import platform
+        import tempfile
+
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         used_mb = _resident_bytes() >> 20
         system = platform.uname()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 import sys
 from typing import Final
@@ -35,8 +34,8 @@ class KernelSync:
     """
 
     def __init__(self) -> None:
-        numbers = _CALL_NUMBERS.get(platform.machine())
-        if sys.platform != "linux" or numbers is None:
+        numbers = _CALL_NUMBERS.get(os.uname().machine) if sys.platform == "linux" else None
+        if numbers is None:
             raise OSError("the kernel's asynchronous sync is known for Linux on x86_64 and aarch64 only")
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._submit_call = ctypes.c_long(numbers["submit"])

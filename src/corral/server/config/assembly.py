@@ -4,7 +4,6 @@ Everything that is not done as written is said in a notice: unknown keys, keys t
 are replaced, and lines that another place overrules.
 """
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field
@@ -262,6 +261,9 @@ def unknown(entry: Entry) -> tuple[int, str]:
         name = f"-D{entry.name}" if not entry.name.startswith("-") else entry.name
         return logging.INFO, f"{entry.place}: {name} has no effect in Corral, which has no JVM"
     names = {name.lower(): name for name in (*PLACES, *OTHER_KEYS) if not name.endswith("*")}
+    # Imported here: only a misspelt key needs it.
+    import difflib
+
     close = difflib.get_close_matches(entry.key.lower(), names, n=1, cutoff=0.75)
     hint = f"; did you mean {names[close[0]]}?" if close else ""
     return logging.WARNING, f"{entry.place}: unknown key {entry.name} is ignored{hint}"

@@ -58,9 +58,7 @@ class TestDefaults:
             6000,
             60000,
         )
-        assert config.limits == Limits(
-            max_client_connections=60, jute_max_buffer=0xFFFFF, jute_max_buffer_extra=0xFFFFF
-        )
+        assert config.limits == Limits(max_client_connections=60, jute_max_buffer=0xFFFFF)
         assert config.storage.snap_count == 100_000
         assert config.storage.force_sync
         assert not config.tree.extended_types_enabled
@@ -74,9 +72,6 @@ class TestDefaults:
     def test_minus_one_is_not_set(self) -> None:
         config = configured(minSessionTimeout="-1", maxSessionTimeout="-1", clientPortListenBacklog="-1")
         assert config == configured()
-
-    def test_extra_size_follows_the_buffer(self) -> None:
-        assert with_keys({"jute.maxbuffer": "5000000"}).limits.jute_max_buffer_extra == 5_000_000
 
     def test_without_a_file_the_server_is_for_this_machine(self) -> None:
         config = read(None, arguments=(), environment={}).config
@@ -170,7 +165,6 @@ class TestReplacedValues:
             ("snapCount", "1", 2),
             ("autopurge.snapRetainCount", "1", 3),
             ("maxClientCnxns", "-1", 0),
-            ("jute.maxbuffer.extrasize", "7", 1024),
             ("largeRequestThreshold", "0", -1),
             ("largeRequestMaxBytes", "0", 104_857_600),
             ("connection_throttle_global_session_weight", "0", 3),

@@ -120,10 +120,6 @@ class StorageConfig:
     """Sync the log to the device before anything is acknowledged."""
     fsync_warning_threshold_ms: int = setting("fsync.warningthresholdms", Whole(0, LONG_MAX), 1000)
     """Report a sync that takes longer."""
-    flush_delay_ms: int = setting("flushDelay", Whole(0, LONG_MAX), 0)
-    """Wait so long for more transactions before a sync; 0 syncs as soon as no more are waiting."""
-    max_batch_size: int = setting("maxBatchSize", Whole(minimum=0, below=0), 1000)
-    """Sync at the latest after so many transactions; 0 is no bound."""
     digest_enabled: bool = setting("digest.enabled", Switch(), default=True)
     """Keep the digest of the tree and write it with each transaction and snapshot."""
     serialize_last_processed_zxid_enabled: bool = setting("serializeLastProcessedZxid.enabled", Switch(), default=True)
@@ -188,8 +184,6 @@ class AuthConfig:
     """What digest ids are made with, in the spelling of hashlib."""
     digest_auth_enabled: bool = setting("DigestAuthenticationProvider.enabled", Switch(), default=True)
     """The scheme digest exists."""
-    x509_super_user: str | None = setting("X509AuthenticationProvider.superUser", Text("an X.500 name"), None)
-    """The certificate subject that may do everything."""
     enforce_auth_enabled: bool = setting("enforce.auth.enabled", Switch(), default=False)
     """Serve only connections that authenticated by one of ``enforce_auth_schemes``."""
     enforce_auth_schemes: frozenset[str] = setting("enforce.auth.schemes", Names(), frozenset())
@@ -236,8 +230,6 @@ class Limits:
     """Requests in process; beyond it a connection that has some of them is not read from."""
     jute_max_buffer: int = setting("jute.maxbuffer", Whole(1), 0xFFFFF, Source.JVM)
     """The longest frame that is read from a client."""
-    jute_max_buffer_extra: int = setting("jute.maxbuffer.extrasize", Whole(minimum=1024, below=1024), UNSET)
-    """What a buffer inside a record may have on top of ``jute_max_buffer``; not set: as much again."""
     sessionless_connection_timeout_ms: int = setting("nio.sessionlessCnxnTimeout", Whole(1), 10_000)
     """Close a connection that has not asked for a session in this time."""
     large_request_threshold: int = setting("largeRequestThreshold", Whole(minimum=1, below=-1), -1)
@@ -248,8 +240,6 @@ class Limits:
     """A request that waited longer is answered ThrottledOp; 0 is off."""
 
     def __post_init__(self) -> None:
-        if self.jute_max_buffer_extra == UNSET:
-            object.__setattr__(self, "jute_max_buffer_extra", self.jute_max_buffer)
         admit(self)
 
 

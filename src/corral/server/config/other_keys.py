@@ -50,7 +50,7 @@ OTHER_KEYS: Final[Mapping[str, OtherKey]] = {
             admin.rateLimiterIntervalInMS metricsProvider.*
             superUser superUser.* letAnySaslUserDoX SASLAuthenticationProvider.superPassword sasl.serverconfig
             security.auth_to_local kinit kerberos.minReLoginTimeMs java.security.auth.login.config
-            audit.impl.class controllerPort testingonly.initialZxid
+            audit.impl.class controllerPort testingonly.initialZxid X509AuthenticationProvider.superUser
             """,
         ),
         group(
@@ -100,7 +100,7 @@ OTHER_KEYS: Final[Mapping[str, OtherKey]] = {
             nio.numSelectorThreads nio.numWorkerThreads nio.directBufferBytes nio.shutdownTimeout
             netty.advancedFlowControl.enabled netty.server.outstandingHandshake.limit
             netty.server.earlyDropSecureConnectionHandshakes
-            intBufferStartingSizeBytes
+            intBufferStartingSizeBytes flushDelay maxBatchSize jute.maxbuffer.extrasize
             commitProcessor.numWorkerThreads commitProcessor.maxReadBatchSize commitProcessor.maxCommitBatchSize
             commitProcessor.shutdownTimeout request_throttler.shutdownTimeout maxWriteQueuePollTime
             maxResponseCacheSize maxGetChildrenResponseCacheSize

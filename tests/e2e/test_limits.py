@@ -291,6 +291,7 @@ def deaf_client(port: int) -> Client:
     return Client(port, receive_buffer_bytes=4096)
 
 
+@pytest.mark.slow
 def test_client_that_never_reads_its_replies_is_not_read_from(child: CorralServer) -> None:
     with Client(child.port) as other, deaf_client(child.port) as deaf:
         other.do(OpCode.CREATE, create(b"/deaf", b"x" * 1_000_000))
@@ -399,9 +400,9 @@ def test_writes_behind_reads_that_are_not_read_keep_their_order(
 @pytest.mark.parametrize(
     ("op", "body"),
     [
-        (OpCode.GET_DATA, get_data(b"/fair")),
-        (OpCode.GET_CHILDREN, get_data(b"/fair")),
-        (OpCode.GET_ALL_CHILDREN_NUMBER, create(b"/")[:5]),
+        pytest.param(OpCode.GET_DATA, get_data(b"/fair"), marks=pytest.mark.slow),
+        pytest.param(OpCode.GET_CHILDREN, get_data(b"/fair"), marks=pytest.mark.slow),
+        pytest.param(OpCode.GET_ALL_CHILDREN_NUMBER, create(b"/")[:5], marks=pytest.mark.slow),
         (OpCode.SET_DATA, set_data(b"/fair/n0", b"x" * 100)),
         (OpCode.PING, b""),
     ],

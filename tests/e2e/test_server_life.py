@@ -145,6 +145,7 @@ def test_stop_with_clients_that_do_not_read(tmp_path: Path) -> None:
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_process_that_stood_still_hears_its_clients_first(tmp_path: Path) -> None:
     with CorralServer(tmp_path / "data") as server, Client(server.port, timeout_ms=1000) as client:
         client.do(OpCode.CREATE, create(b"/mine", flags=1))
@@ -161,6 +162,7 @@ def test_process_that_stood_still_hears_its_clients_first(tmp_path: Path) -> Non
         client.do(OpCode.EXISTS, get_data(b"/mine"))
 
 
+@pytest.mark.slow
 def test_process_out_of_descriptors_goes_on(tmp_path: Path) -> None:
     class Limited(CorralServer):
         def command(self) -> Sequence[str]:
@@ -285,6 +287,7 @@ def test_directory_of_another_user(tmp_path: Path) -> None:
 
 
 @needs_root
+@pytest.mark.slow
 def test_disk_that_is_really_full(small_disk: Path) -> None:
     data = small_disk / "data"
     writers: list[Writer] = []

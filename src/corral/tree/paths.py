@@ -62,8 +62,3 @@ def path_units(path: bytes) -> int:
 def parent_of(path: bytes) -> bytes:
     """The parent's key. A direct child of the root has the parent ``b""``."""
     return path[: path.rindex(b"/")]
-
-
-def name_of(path: bytes) -> bytes:
-    """The last element."""
-    return path[path.rindex(b"/") + 1 :]

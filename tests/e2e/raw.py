@@ -91,7 +91,16 @@ class Raw:
         self._xids = itertools.count(1)
 
     def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
+        """Raises ConnectionEndedError if the server closes before it has read everything."""
+        try:
+            self.socket.sendall(data)
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise ConnectionEndedError from error
+
+    def finish_sending(self) -> None:
+        """Tell the server that nothing more will come; one that has reset the connection need not be told."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def send_all_it_takes(self, data: bytes, limit_s: float = 2.0) -> int:
         """Send until the server takes nothing for ``limit_s``; returns how many bytes went out."""

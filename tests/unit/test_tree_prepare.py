@@ -21,7 +21,7 @@ from corral.jute.errors import (
     NotEmptyError,
     QuotaExceededError,
     ReconfigDisabledError,
-    SessionExpiredError,
+    SessionExpired,
     UnimplementedError,
 )
 from corral.jute.ops import OpCode
@@ -96,7 +96,7 @@ def create(path: bytes | None, flags: int = 0, acl: list[Acl] | None = OPEN, dat
 CREATE_ORDER = [
     (create(b"no", 7, [], b"12345"), DEAD_SESSION, BadArgumentsError),
     (create(b"no", 5, [], b"12345"), DEAD_SESSION, BadArgumentsError),
-    (create(b"no", 1, [], b"12345"), DEAD_SESSION, SessionExpiredError),
+    (create(b"no", 1, [], b"12345"), DEAD_SESSION, SessionExpired),
     (create(b"no", 1, [], b"12345"), SESSION, BadArgumentsError),
     (create(b"/no\0/..", 1, [], b"12345"), SESSION, BadArgumentsError),
     (create(b"/no/..", 1, [], b"12345"), SESSION, InvalidAclError),
@@ -131,8 +131,8 @@ def test_create_is_checked_in_order(
         (0, 1, True, BadArgumentsError),
         (0, -1, True, BadArgumentsError),
         (4, -1, True, BadArgumentsError),
-        (5, 0xFFFFFFFFFF, True, SessionExpiredError),
-        (6, 1, True, SessionExpiredError),
+        (5, 0xFFFFFFFFFF, True, SessionExpired),
+        (6, 1, True, SessionExpired),
     ],
 )
 def test_ttl_is_checked_before_the_session(
@@ -151,7 +151,7 @@ def test_flags_of_a_ttl_znode_need_its_operation() -> None:
 @pytest.mark.parametrize(
     ("path", "version", "session", "expected"),
     [
-        (b"/", 9, DEAD_SESSION, SessionExpiredError),
+        (b"/", 9, DEAD_SESSION, SessionExpired),
         (b"/", 9, SESSION, BadArgumentsError),
         (b"/zookeeper", 9, SESSION, BadArgumentsError),
         (b"/zookeeper/quota", 9, SESSION, BadArgumentsError),
@@ -173,7 +173,7 @@ def test_delete_is_checked_in_order(path: bytes, version: int, session: int, exp
 @pytest.mark.parametrize(
     ("path", "session", "expected"),
     [
-        (b"/no//", DEAD_SESSION, SessionExpiredError),
+        (b"/no//", DEAD_SESSION, SessionExpired),
         (b"/no//", SESSION, BadArgumentsError),
         (b"", SESSION, BadArgumentsError),
         (b"/no", SESSION, NoNodeError),
@@ -191,7 +191,7 @@ def test_set_data_and_check_are_checked_in_order(path: bytes, session: int, expe
 @pytest.mark.parametrize(
     ("path", "acl", "session", "expected"),
     [
-        (b"/no//", [], DEAD_SESSION, SessionExpiredError),
+        (b"/no//", [], DEAD_SESSION, SessionExpired),
         (b"/no//", [], SESSION, BadArgumentsError),
         (b"/no", [], SESSION, InvalidAclError),
         (b"/no", OPEN, SESSION, NoNodeError),
@@ -394,7 +394,7 @@ def test_a_failing_multi_leaves_nothing_behind() -> None:
 
 def test_a_multi_of_an_expired_session_fails_inside() -> None:
     parts = parts_of(Bench().prepare(OpCode.MULTI, multi((OpCode.CREATE, create(b"/x"))), DEAD_SESSION))
-    assert parts == [(-1, ErrorTxn(SessionExpiredError.code).to_bytes())]
+    assert parts == [(-1, ErrorTxn(SessionExpired.code).to_bytes())]
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_a_closing_session_takes_what_it_will_own() -> None:
     assert record.paths_to_delete == [b"/e2"]
     for op, request in DECODABLE:
         if op != OpCode.RECONFIG:
-            assert bench.refusal(op, request) is SessionExpiredError
+            assert bench.refusal(op, request) is SessionExpired
 
 
 def test_an_old_log_is_told_no_paths() -> None:
@@ -446,7 +446,7 @@ def test_an_old_log_is_told_no_paths() -> None:
 
 def test_a_session_may_write_before_its_opening_is_applied() -> None:
     bench = Bench()
-    assert bench.refusal(OpCode.CREATE, create(b"/x"), 5) is SessionExpiredError
+    assert bench.refusal(OpCode.CREATE, create(b"/x"), 5) is SessionExpired
     bench.preparer.open_session(5, 1000)
     bench.prepare(OpCode.CREATE_SESSION, struct.pack(">i", 1000), 5)
     bench.prepare(OpCode.CREATE, create(b"/x"), 5)

@@ -52,6 +52,22 @@ class KeeperError(Exception):
         super().__init__(message or self.code.name.replace("_", " ").lower())
 
 
+class RuntimeInconsistencyError(KeeperError):
+    """Inside a transaction: not done, because another operation failed before."""
+
+    code = ErrorCode.RUNTIME_INCONSISTENCY
+
+
+class DataInconsistencyError(KeeperError):
+    code = ErrorCode.DATA_INCONSISTENCY
+
+
+class ConnectionLoss(KeeperError):  # noqa: N818 - the field's name for how a call may end
+    """The connection broke before the answer came: the operation may or may not have been done."""
+
+    code = ErrorCode.CONNECTION_LOSS
+
+
 class MarshallingError(KeeperError):
     code = ErrorCode.MARSHALLING_ERROR
 
@@ -64,8 +80,20 @@ class UnimplementedError(KeeperError):
     code = ErrorCode.UNIMPLEMENTED
 
 
+class OperationTimeoutError(KeeperError):
+    code = ErrorCode.OPERATION_TIMEOUT
+
+
 class BadArgumentsError(KeeperError):
     code = ErrorCode.BAD_ARGUMENTS
+
+
+class NewConfigNoQuorumError(KeeperError):
+    code = ErrorCode.NEW_CONFIG_NO_QUORUM
+
+
+class ReconfigInProgressError(KeeperError):
+    code = ErrorCode.RECONFIG_IN_PROGRESS
 
 
 class NoNodeError(KeeperError):
@@ -92,7 +120,9 @@ class NotEmptyError(KeeperError):
     code = ErrorCode.NOT_EMPTY
 
 
-class SessionExpiredError(KeeperError):
+class SessionExpired(KeeperError):  # noqa: N818 - the field's name for how a call may end
+    """The session has ended: its ephemeral znodes are gone, its watches too."""
+
     code = ErrorCode.SESSION_EXPIRED
 
 
@@ -100,17 +130,59 @@ class InvalidAclError(KeeperError):
     code = ErrorCode.INVALID_ACL
 
 
+class AuthFailedError(KeeperError):
+    code = ErrorCode.AUTH_FAILED
+
+
+class SessionMovedError(KeeperError):
+    code = ErrorCode.SESSION_MOVED
+
+
+class NotReadOnlyError(KeeperError):
+    """Asked of a read-only server, which does not do that."""
+
+    code = ErrorCode.NOT_READ_ONLY
+
+
+class EphemeralOnLocalSessionError(KeeperError):
+    code = ErrorCode.EPHEMERAL_ON_LOCAL_SESSION
+
+
 class NoWatcherError(KeeperError):
     code = ErrorCode.NO_WATCHER
+
+
+class RequestTimeoutError(KeeperError):
+    code = ErrorCode.REQUEST_TIMEOUT
 
 
 class ReconfigDisabledError(KeeperError):
     code = ErrorCode.RECONFIG_DISABLED
 
 
+class AuthenticationRequiredError(KeeperError):
+    """The server serves nobody who has not authenticated."""
+
+    code = ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH
+
+
 class QuotaExceededError(KeeperError):
     code = ErrorCode.QUOTA_EXCEEDED
 
 
+class ThrottledError(KeeperError):
+    """The server has too much to do and dropped the request."""
+
+    code = ErrorCode.THROTTLED_OP
+
+
 ERRORS_BY_CODE: Final[dict[int, type[KeeperError]]] = {int(error.code): error for error in KeeperError.__subclasses__()}
 """The exception class of each code that has one."""
+
+
+def error_of(code: int, message: str) -> KeeperError:
+    """The exception that stands for ``code``; for a code that no class has, a plain one that names the number."""
+    kind = ERRORS_BY_CODE.get(code)
+    if kind is not None:
+        return kind(f"{message}: {kind.code.name.replace('_', ' ').lower()}")
+    return KeeperError(f"{message}: error {code}")

@@ -24,7 +24,7 @@ from corral.storage.errors import StorageError
 from corral.tree.acl import decode_acl, encode_acl
 from corral.tree.datatree import DataTree
 from corral.tree.digest import DIGEST_MASK, DIGEST_VERSION
-from corral.tree.paths import path_units
+from corral.jute.paths import path_units
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Children, Znode
 
 if TYPE_CHECKING:

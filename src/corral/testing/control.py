@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from corral.jute.ops import OpCode
 from corral.testing.errors import ServerError, SessionNotFoundError
-from corral.tree.paths import RESERVED
+from corral.jute.paths import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

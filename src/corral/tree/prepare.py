@@ -22,7 +22,7 @@ from corral.jute.errors import (
     NotEmptyError,
     QuotaExceededError,
     ReconfigDisabledError,
-    SessionExpiredError,
+    SessionExpired,
     UndecodableError,
     UnimplementedError,
 )
@@ -58,7 +58,7 @@ from corral.jute.records import (
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, AccessControl, Identity, encode_acl
 from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST
 from corral.tree.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, ttl_owner
-from corral.tree.paths import RESERVED, ROOT, is_plain_name, parent_of, validate_path
+from corral.jute.paths import RESERVED, ROOT, is_plain_name, parent_of, validate_path
 from corral.tree.pending import Pending, PendingStates
 from corral.tree.quota import QuotaText, limits_path, usage_path
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE
@@ -181,11 +181,11 @@ class Preparer:
             self.closing.discard(session_id)
 
     def check_session(self, session_id: int) -> None:
-        """SessionExpiredError unless the session lives."""
+        """SessionExpired unless the session lives."""
         if session_id in self.closing or (
             session_id not in self.tree.sessions and session_id not in self._new_sessions
         ):
-            raise SessionExpiredError
+            raise SessionExpired
 
     def _set_data(
         self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int, time_ms: int

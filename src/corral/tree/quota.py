@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from corral.tree.paths import QUOTA, ZOOKEEPER
+from corral.jute.paths import QUOTA, ZOOKEEPER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

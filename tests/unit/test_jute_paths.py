@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corral.jute.errors import BadArgumentsError
-from corral.tree.paths import is_plain_name, parent_of, path_units, validate_path
+from corral.jute.paths import is_plain_name, parent_of, path_units, validate_path
 
 VALID = ["/", "/a", "/a/b", "/zookeeper/config", "/a b", "/..a", "/a..", "/.a", "/a.b", "/é", "/\u00a0", "/\ud7ff"]
 VALID += ["/\uf900", "/\uffef", "/~!@#$%^&*()"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from zlib import adler32
 
 from corral.jute.ops import OpCode
+from corral.jute.owner import OwnerRules
 from corral.jute.records import (
     Acl,
     CreateContainerTxn,
@@ -20,7 +21,6 @@ from corral.jute.records import (
 )
 from corral.storage.snapshot import SnapshotEncoder, seal
 from corral.tree.datatree import DataTree
-from corral.tree.owner import OwnerRules
 
 if TYPE_CHECKING:
     from corral.jute.record import Record

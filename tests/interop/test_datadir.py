@@ -98,7 +98,7 @@ def test_tree_and_session_survive_every_hand_over(tmp_path: Path, kinds: list[st
             fill(client, f"/round-{number}")
             make_random_changes(client, random, "/random", 150)
             expected = read_tree(client)
-            assert server.monitor()["zk_digest_mismatches_count"] == "0"
+            assert server.monitor()["zk_digest_mismatches_count"] == "0", f"at {kind} in round {number}"
             leave(server, client, how=how)
     finally:
         relay.end()

@@ -21,6 +21,7 @@ from tests.property.tree_model import ModelTree, ModelWatches, Result, Who, entr
 
 from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.ops import OpCode, WatcherType
+from corral.jute.owner import OwnerRules
 from corral.jute.records import (
     Acl,
     CloseSessionTxn,
@@ -36,7 +37,6 @@ from corral.server.pipeline import WritePipeline
 from corral.storage.snapshot import SnapshotEncoder, SnapshotReader, load_tree, seal
 from corral.tree.acl import DIGEST, IP, AccessControl
 from corral.tree.datatree import DataTree
-from corral.tree.owner import OwnerRules
 from corral.tree.prepare import Preparer
 from corral.tree.watches import WatchTables
 

@@ -6,6 +6,7 @@ import pytest
 
 from corral.jute.errors import ERRORS_BY_CODE, ErrorCode, KeeperError
 from corral.jute.ops import CreateMode, EventType, OpCode, Permission
+from corral.jute.owner import ttl_owner
 from corral.jute.primitives import Reader
 from corral.jute.record import Record
 from corral.jute.records import (
@@ -30,7 +31,6 @@ from corral.jute.records import (
     TxnHeader,
     WatcherEvent,
 )
-from corral.tree.owner import ttl_owner
 
 VECTORS: list[tuple[Record, str]] = [
     (MultiHeader(-1, True, -1), "ffffffff 01 ffffffff"),

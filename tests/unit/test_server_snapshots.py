@@ -14,6 +14,7 @@ from tests.in_process import Client, ManualClock, WatchedServer, create, serving
 from tests.trees import facts
 
 from corral.jute.ops import OpCode
+from corral.jute.owner import OwnerRules
 from corral.jute.record import Record
 from corral.jute.records import Acl, AuthPacket, Id, PathVersionRequest, SetAclRequest, SetDataRequest
 from corral.server.config import StorageConfig
@@ -21,7 +22,6 @@ from corral.server.snapshots import SnapshotSchedule
 from corral.storage.files import list_snapshots
 from corral.storage.filesystem import FileSystem
 from corral.storage.recovery import recover
-from corral.tree.owner import OwnerRules
 
 CREATIONS = [(number + 1, OpCode.CREATE, create(b"/n%d" % number, b"x" * 50)) for number in range(1200)]
 MINE = [Acl(31, Id("auth", ""))]

@@ -11,10 +11,10 @@ from tests.trees import ANN, ANYONE, EXTENDED, SESSION, Grower, facts, sealed, s
 
 from corral.jute.errors import KeeperError
 from corral.jute.ops import OpCode
+from corral.jute.owner import OwnerRules
 from corral.jute.records import Acl, DeleteTxn, Id
 from corral.storage.snapshot import SnapshotEncoder, SnapshotError, SnapshotReader, load_tree
 from corral.tree.datatree import DataTree
-from corral.tree.owner import OwnerRules
 
 NAME = Path("snapshot.0")
 SEAL_1 = bytes.fromhex("00000000b8a23b49 00000001 2f")

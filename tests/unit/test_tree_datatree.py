@@ -10,6 +10,7 @@ from tests.trees import ANN, ANYONE, EXTENDED, NOW_MS, SESSION, Grower, facts, v
 
 from corral.jute.errors import NodeExistsError, NoNodeError
 from corral.jute.ops import EventType, OpCode
+from corral.jute.owner import CONTAINER_OWNER, OwnerRules
 from corral.jute.records import (
     CheckVersionTxn,
     CloseSessionTxn,
@@ -24,7 +25,6 @@ from corral.jute.records import (
 )
 from corral.tree.acl import OPEN_ACL
 from corral.tree.datatree import DataTree
-from corral.tree.owner import CONTAINER_OWNER, OwnerRules
 from corral.tree.znode import Children, Znode
 
 

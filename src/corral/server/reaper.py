@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corral.jute.ops import OpCode
-from corral.tree.owner import CONTAINER_OWNER
+from corral.jute.owner import CONTAINER_OWNER
 from corral.tree.znode import STAT, STAT_SIZE
 
 if TYPE_CHECKING:

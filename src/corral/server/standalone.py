@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode
+from corral.jute.owner import OwnerRules
 from corral.server.authentication import Authentication
 from corral.server.clock import Clock
 from corral.server.complaints import Complaints
@@ -52,7 +53,6 @@ from corral.storage.snapshot_file import read_snapshot_bytes, write_snapshot
 from corral.storage.txnlog import TxnLogWriter
 from corral.tree.acl import AccessControl
 from corral.tree.datatree import DataTree
-from corral.tree.owner import OwnerRules
 from corral.tree.prepare import Preparer
 from corral.tree.watches import WatchTables
 

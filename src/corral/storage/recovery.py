@@ -26,7 +26,7 @@ from corral.tree.digest import DIGEST_VERSION
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from corral.tree.owner import OwnerRules
+    from corral.jute.owner import OwnerRules
 
 log = logging.getLogger(__name__)
 

@@ -19,19 +19,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.checksums import adler32, crc32
+from corral.jute.paths import path_units
 from corral.jute.primitives import JuteError, Reader
 from corral.storage.errors import StorageError
 from corral.tree.acl import decode_acl, encode_acl
 from corral.tree.datatree import DataTree
 from corral.tree.digest import DIGEST_MASK, DIGEST_VERSION
-from corral.jute.paths import path_units
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Children, Znode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from corral.tree.owner import OwnerRules
+    from corral.jute.owner import OwnerRules
 
 MAGIC: Final = 0x5A4B534E
 VERSION: Final = 2

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.ops import OpCode
-from corral.testing.errors import ServerError, SessionNotFoundError
 from corral.jute.paths import RESERVED
+from corral.testing.errors import ServerError, SessionNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,12 +30,12 @@ from corral.jute.ops import (
     EventType,
     OpCode,
 )
+from corral.jute.owner import CONTAINER_OWNER, OwnerKind, OwnerRules, ttl_owner
+from corral.jute.paths import CONFIG, QUOTA, ROOT, ZOOKEEPER, path_units
 from corral.jute.primitives import JuteError, Reader
 from corral.jute.records import Acl, CloseSessionTxn, CreateSessionTxn, ErrorTxn, MultiTxn
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, OPEN_ACL_ID, READ_ONLY_ACL, AclTable, decode_acl, encode_acl
 from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
-from corral.tree.owner import CONTAINER_OWNER, OwnerKind, OwnerRules, ttl_owner
-from corral.jute.paths import CONFIG, QUOTA, ROOT, ZOOKEEPER, path_units
 from corral.tree.quota import LIMITS_NAME, USAGE_NAME, QuotaPaths, QuotaText, usage_path
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Children, Znode
 

@@ -11,8 +11,8 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.checksums import crc32
-from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
 from corral.jute.paths import QUOTA, ROOT
+from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST, content_crc, counts_for_digest
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE
 
 if TYPE_CHECKING:

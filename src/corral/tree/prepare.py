@@ -44,6 +44,8 @@ from corral.jute.ops import (
     CreateMode,
     Permission,
 )
+from corral.jute.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, ttl_owner
+from corral.jute.paths import RESERVED, ROOT, is_plain_name, parent_of, validate_path
 from corral.jute.primitives import JuteError, Reader, write_int
 from corral.jute.records import (
     Acl,
@@ -57,8 +59,6 @@ from corral.jute.records import (
 )
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, AccessControl, Identity, encode_acl
 from corral.tree.digest import DIGEST_MASK, STAT_FOR_DIGEST
-from corral.tree.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, ttl_owner
-from corral.jute.paths import RESERVED, ROOT, is_plain_name, parent_of, validate_path
 from corral.tree.pending import Pending, PendingStates
 from corral.tree.quota import QuotaText, limits_path, usage_path
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.tree.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, OwnerRules, ttl_owner
+from corral.jute.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, OwnerRules, ttl_owner
 
 PLAIN = OwnerRules()
 EXTENDED = OwnerRules(extended_types=True)

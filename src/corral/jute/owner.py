@@ -14,7 +14,7 @@ _OLD_TTL_TAG: Final = 1 << 63
 
 
 class OwnerKind(Enum):
-    """The four kinds of znode."""
+    """What becomes of a znode by itself."""
 
     PERSISTENT = "persistent"
     EPHEMERAL = "ephemeral"

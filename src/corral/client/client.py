@@ -1,0 +1,763 @@
+"""The client: every operation of the protocol, on a session that is kept over reconnections."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from corral.client.addresses import parse_hosts
+from corral.client.calls import Call
+from corral.client.errors import (
+    BadArgumentsError,
+    ClientClosedError,
+    ConnectionLoss,
+    KeeperError,
+    NodeExistsError,
+    NoNodeError,
+    NotEmptyError,
+    NoWatcherError,
+    RequestTooLargeError,
+)
+from corral.client.keeper import SessionKeeper, Settings
+from corral.client.multi import add_operation, decode_results, finish
+from corral.client.results import (
+    NULL,
+    OPEN,
+    Created,
+    Listing,
+    Stat,
+    Znode,
+    decode_acl,
+    decode_created,
+    decode_identities,
+    decode_listing,
+    decode_names,
+    decode_nothing,
+    decode_number,
+    decode_stat,
+    decode_znode,
+    encode_acl,
+)
+from corral.client.states import State
+from corral.client.transaction import Transaction
+from corral.client.watch import Watch
+from corral.client.watches import Lasting, OneShot
+from corral.jute.errors import ErrorCode
+from corral.jute.ops import GET_DATA, SET_DATA, CreateMode, OpCode, WatcherType
+from corral.jute.owner import TTL_MAX_MS
+from corral.jute.paths import CONFIG, validate_path
+from corral.jute.primitives import DEFAULT_MAX_BUFFER
+from corral.jute.records import ReconfigRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from ssl import SSLContext
+    from types import TracebackType
+    from typing import Self
+
+    from corral.client.results import AccessList, Acl, Identity
+    from corral.client.states import Session
+    from corral.client.watches import WatchEvent
+
+_T = TypeVar("_T")
+
+_INT: Final = struct.Struct(">i")
+_CREATE_TAIL: Final = struct.Struct(">iq")
+_OPEN_BYTES: Final = encode_acl(OPEN)
+_HEADER_BYTES: Final = 8
+_WINDOW: Final = 500
+"""Requests in flight while a subtree is walked or deleted."""
+_DELETE_ROUNDS: Final = 10
+"""How often a subtree is deleted anew because others go on creating in it."""
+
+
+class Client:
+    """A client of a coordination service; made by :func:`connect`.
+
+    Methods that return an awaitable send their request at once, so that many can be under way::
+
+        await asyncio.gather(*[zk.get(path) for path in paths])
+
+    Requests are done in the order in which they were made. Reads are asked again when the connection breaks; a write
+    then ends with ConnectionLoss, for it may or may not have been done. While there is no connection, calls wait for
+    one, as long as a session lasts. All paths are below the chroot of the connect string.
+    """
+
+    def __init__(self, settings: Settings, random: Random) -> None:
+        self.settings = settings
+        self._keeper = SessionKeeper(settings, random)
+        self._random = random
+        self._chroot = settings.chroot.encode()
+        self._chroot_length = len(settings.chroot)
+
+    def __repr__(self) -> str:
+        hosts = ",".join(map(str, self.settings.addresses))
+        return f"<corral.Client {hosts}{self.settings.chroot} {self.state.value}, session {self.session}>"
+
+    # Life
+
+    async def start(self) -> Self:
+        """Connect; ``async with`` does so by itself. Raises ConnectionLoss, naming each server and what it said."""
+        await self._keeper.start()
+        return self
+
+    async def close(self) -> None:
+        """End the session, with its ephemeral znodes. What is under way ends first; closing again does nothing."""
+        await self._keeper.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def reconnect(self) -> None:
+        """Leave the server for the next one, if connected; the session goes on there."""
+        if self._keeper.connection is not None:
+            self._keeper.connection.abort("the client wants another server")
+
+    @property
+    def state(self) -> State:
+        """What it is now."""
+        return self._keeper.feed.state
+
+    @property
+    def session(self) -> Session | None:
+        """The session; None before the first connection, and from one's end to the next one's beginning."""
+        return self._keeper.session
+
+    @property
+    def server(self) -> str | None:
+        """``host:port`` of the server that it is connected to."""
+        connection = self._keeper.connection
+        return str(connection.address) if connection is not None else None
+
+    @property
+    def last_zxid(self) -> int:
+        """The newest transaction that the service has told of."""
+        return self._keeper.last_zxid
+
+    async def connected(self) -> None:
+        """Return when it is connected."""
+        await self._reached(State.CONNECTED, State.CONNECTED_READ_ONLY)
+
+    async def suspended(self) -> None:
+        """Return when the connection is lost, even if it is back by then."""
+        await self._reached(State.SUSPENDED)
+
+    async def lost(self) -> None:
+        """Return when the session has ended, even if there is another one by then."""
+        await self._reached(State.LOST)
+
+    async def closed(self) -> None:
+        """Return when the client has been closed."""
+        await self._keeper.feed.reached(State.CLOSED)
+
+    async def _reached(self, *states: State) -> None:
+        await self._keeper.feed.reached(*states)
+        if self.state is State.CLOSED:
+            raise ClientClosedError("the client is closed")
+
+    def states(self) -> AsyncIterator[State]:
+        """The current state and every later one; none is left out, however short. Ends with CLOSED."""
+        return self._keeper.feed.changes()
+
+    def on_state(self, callback: Callable[[State], object]) -> None:
+        """Call ``callback`` with each state as it is entered."""
+        self._keeper.feed.listeners.append(callback)
+
+    def off_state(self, callback: Callable[[State], object]) -> None:
+        """Do so no more."""
+        if callback in self._keeper.feed.listeners:
+            self._keeper.feed.listeners.remove(callback)
+
+    # Paths, and what the other modules of this package need
+
+    def key(self, path: str) -> bytes:
+        """The full path on the server, encoded. Raises BadArgumentsError for what is no path."""
+        if not isinstance(path, str):
+            raise TypeError(f"a path is a str, not {path!r}")
+        try:
+            key = path.encode()
+        except UnicodeEncodeError as error:
+            raise BadArgumentsError(f"path {path!r} has a character that is not allowed at {error.start}") from None
+        validate_path(key)
+        if self._chroot:
+            return self._chroot + key if key != b"/" else self._chroot
+        return key
+
+    def shown(self, path: str) -> str:
+        """A path on the server as the program sees it."""
+        return path[self._chroot_length :] or "/" if self._chroot_length else path
+
+    def submit(
+        self,
+        code: int,
+        body: bytes,
+        decode: Callable[[bytes, int, int], _T],
+        path: str,
+        *,
+        repeatable: bool,
+        answered: Callable[[int], None] | None = None,
+    ) -> asyncio.Future[_T]:
+        """Send any request; ``decode`` makes the result of a frame and the bounds of its body."""
+        if len(body) + _HEADER_BYTES > self.settings.max_request_bytes:
+            raise RequestTooLargeError(
+                f"{path}: a request of {len(body) + _HEADER_BYTES} bytes; servers accept "
+                f"{self.settings.max_request_bytes} unless jute.maxbuffer and max_request_bytes say more"
+            )
+        future = asyncio.get_running_loop().create_future()
+        self.send(Call(code, body, decode, future, path, repeatable=repeatable, answered=answered))
+        return future
+
+    def send(self, call: Call) -> None:
+        """Let a request go its way: every one passes here."""
+        self._keeper.submit(call)
+
+    # Reading
+
+    def get(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Znode]:
+        """The data and stat of a znode. ``watch`` is called once, with the next change of the data or the deletion.
+
+        Raises:
+            NoNodeError: there is none; then nothing is watched.
+            NoAuthError: its ACL does not let this client read.
+        """
+        key = self.key(path)
+        body = _INT.pack(len(key)) + key + (b"\1" if watch else b"\0")
+        return self.submit(
+            GET_DATA,
+            body,
+            decode_znode,
+            path,
+            repeatable=True,
+            answered=self._set_when_found(OneShot.DATA, key, watch) if watch else None,
+        )
+
+    def exists(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Stat | None]:
+        """The stat of a znode, None if there is none. ``watch`` is called once: also with the creation."""
+        key = self.key(path)
+        answered = None
+        if watch is not None:
+            set_watch, name = watch, key.decode()
+
+            def answered(error: int) -> None:
+                if error in (0, ErrorCode.NO_NODE):
+                    self._keeper.watches.add_one_shot(OneShot.EXISTS if error else OneShot.DATA, name, set_watch)
+
+        future: asyncio.Future[Stat | None] = asyncio.get_running_loop().create_future()
+        body = _INT.pack(len(key)) + key + (b"\1" if watch else b"\0")
+        self.send(_ExistsCall(OpCode.EXISTS, body, decode_stat, future, path, repeatable=True, answered=answered))
+        return future
+
+    def get_children(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[list[str]]:
+        """The names of a znode's children, in no order. ``watch`` is called once, when one comes or goes."""
+        return self._list(OpCode.GET_CHILDREN, path, decode_names, watch)
+
+    def get_listing(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Listing]:
+        """The names of a znode's children, and its stat."""
+        return self._list(OpCode.GET_CHILDREN2, path, decode_listing, watch)
+
+    def _list(
+        self,
+        code: int,
+        path: str,
+        decode: Callable[[bytes, int, int], _T],
+        watch: Callable[[WatchEvent], object] | None,
+    ) -> asyncio.Future[_T]:
+        key = self.key(path)
+        answered = self._set_when_found(OneShot.CHILDREN, key, watch) if watch else None
+        body = _INT.pack(len(key)) + key + (b"\1" if watch else b"\0")
+        return self.submit(code, body, decode, path, repeatable=True, answered=answered)
+
+    def _set_when_found(
+        self, table: OneShot, key: bytes, watch: Callable[[WatchEvent], object]
+    ) -> Callable[[int], None]:
+        def answered(error: int) -> None:
+            if not error:
+                self._keeper.watches.add_one_shot(table, key.decode(), watch)
+
+        return answered
+
+    def get_many(self, paths: Iterable[str]) -> Awaitable[list[Znode | KeeperError]]:
+        """Many znodes as they are at one moment; an exception stands for one that cannot be read."""
+        wanted = list(paths)
+        out = bytearray()
+        for path in wanted:
+            key = self.key(path)
+            add_operation(out, GET_DATA, _INT.pack(len(key)) + key + b"\0")
+
+        def decode(frame: bytes, start: int, end: int) -> list[Znode | KeeperError]:
+            return decode_results(frame, start, end, wanted, self.shown)
+
+        what = f"reading {len(wanted)} znodes"
+        return self.submit(OpCode.MULTI_READ, finish(out), decode, what, repeatable=True)
+
+    def get_acl(self, path: str) -> Awaitable[AccessList]:
+        """Who may do what, and the stat. Raises NoNodeError, NoAuthError."""
+        return self.submit(OpCode.GET_ACL, self._encode_path(path), decode_acl, path, repeatable=True)
+
+    def get_ephemerals(self, prefix: str = "/") -> Awaitable[list[str]]:
+        """The paths of this session's ephemeral znodes that begin with ``prefix``."""
+
+        def decode(frame: bytes, start: int, end: int) -> list[str]:
+            return [self.shown(path) for path in decode_names(frame, start, end)]
+
+        return self.submit(OpCode.GET_EPHEMERALS, self._encode_path(prefix), decode, prefix, repeatable=True)
+
+    def count_descendants(self, path: str) -> Awaitable[int]:
+        """How many znodes there are below ``path``, at all depths."""
+        body = self._encode_path(path)
+        return self.submit(OpCode.GET_ALL_CHILDREN_NUMBER, body, decode_number, path, repeatable=True)
+
+    def sync(self, path: str = "/") -> Awaitable[None]:
+        """Let the server catch up with its leader: reads made after this see what had been written before it."""
+        return self.submit(OpCode.SYNC, self._encode_path(path), decode_nothing, path, repeatable=True)
+
+    # Writing
+
+    def create(
+        self,
+        path: str,
+        data: bytes = b"",
+        *,
+        acl: Sequence[Acl] = OPEN,
+        ephemeral: bool = False,
+        sequential: bool = False,
+        container: bool = False,
+        ttl: float | None = None,
+        parents: bool = False,
+        protected: bool = False,
+    ) -> Awaitable[Created]:
+        """Create a znode; the result is its path, with its ``stat``.
+
+        Args:
+            path: a sequential one may end with ``/``: the name is then just the number.
+            data: at most about 1 MB; NULL for none at all.
+            acl: who may do what.
+            ephemeral: it ends with this session, and has no children.
+            sequential: a number of ten digits is appended, larger than of any before under the same parent.
+            container: the service deletes it when its last child has gone.
+            ttl: the service deletes it when it has had no children and no change for so many seconds.
+            parents: create those that are missing, as persistent znodes with the same ACL.
+            protected: a marker in the name makes it certain whether it was created, over a lost connection too.
+                For sequential znodes, whose name nobody can guess otherwise.
+
+        Raises:
+            NodeExistsError, NoNodeError (no parent), NoChildrenForEphemeralsError, NoAuthError, InvalidAclError,
+            QuotaExceededError: as the service answers.
+            BadArgumentsError: the arguments do not go together; nothing was sent.
+            UnimplementedError: a TTL, of a server whose ``extendedTypesEnabled`` is off.
+        """
+        kind = {"ephemeral": ephemeral, "sequential": sequential, "container": container, "ttl": ttl}
+        if protected:
+            if not sequential:
+                raise BadArgumentsError(f"{path}: protected is for sequential znodes")
+            return self._create_protected(path, data, acl, kind, parents=parents)
+        if parents:
+            return self._create_with_parents(path, data, acl, kind)
+        code, body = self.encode_create(path, data, acl=acl, **kind)  # type: ignore[arg-type]
+        return self.submit(code, body, self._decode_created, path, repeatable=False)
+
+    def set(self, path: str, data: bytes, *, version: int | None = None) -> Awaitable[Stat]:
+        """Replace the data of a znode, if ``version`` is its current one; returns the new stat.
+
+        Raises NoNodeError, BadVersionError, NoAuthError, QuotaExceededError.
+        """
+        return self.submit(SET_DATA, self.encode_set(path, data, version), decode_stat, path, repeatable=False)
+
+    def delete(self, path: str, *, version: int | None = None) -> Awaitable[None]:
+        """Delete a znode, if ``version`` is its current one.
+
+        Raises NoNodeError, NotEmptyError, BadVersionError, NoAuthError.
+        """
+        body = self.encode_versioned(path, version)
+        return self.submit(OpCode.DELETE, body, decode_nothing, path, repeatable=False)
+
+    def set_acl(self, path: str, acl: Sequence[Acl], *, version: int | None = None) -> Awaitable[Stat]:
+        """Replace the ACL of a znode, if ``version`` is the current one of its ACL; returns the new stat."""
+        body = self._encode_path(path) + encode_acl(acl) + _INT.pack(_version(version))
+        return self.submit(OpCode.SET_ACL, body, decode_stat, path, repeatable=False)
+
+    def transaction(self) -> Transaction:
+        """Several writes that are done together or not at all."""
+        return Transaction(self)
+
+    # Whole branches
+
+    async def ensure(self, path: str, *, acl: Sequence[Acl] = OPEN) -> None:
+        """Create ``path`` and all that is missing above it; what exists stays as it is."""
+        while True:
+            try:
+                await self.create(path, acl=acl)
+            except NodeExistsError:
+                return
+            except ConnectionLoss:
+                if await self.exists(path) is not None:
+                    return
+                continue
+            except NoNodeError:
+                await self.ensure(path[: path.rindex("/")] or "/", acl=acl)
+                continue
+            return
+
+    async def walk(self, path: str = "/") -> AsyncIterator[tuple[str, Listing]]:
+        """Each znode of the subtree with its children's names and its stat: breadth first, children sorted.
+
+        What comes and goes meanwhile may be in or not; a znode that vanishes is left out. Raises NoNodeError if there
+        is no ``path`` at all.
+        """
+        asked: deque[tuple[str, Awaitable[Listing]]] = deque([(path, self.get_listing(path))])
+        later: deque[str] = deque()
+        while asked:
+            at, answer = asked.popleft()
+            try:
+                listing = await answer
+            except NoNodeError:
+                if at == path:
+                    raise
+            else:
+                listing.names.sort()
+                prefix = at if at.endswith("/") else at + "/"
+                later.extend(prefix + name for name in listing.names)
+                yield at, listing
+            while later and len(asked) < _WINDOW:
+                child = later.popleft()
+                asked.append((child, self.get_listing(child)))
+
+    async def delete_tree(self, path: str) -> int:
+        """Delete ``path`` and all below it; returns how many znodes that were.
+
+        It goes on where it was when the connection breaks. Raises NoNodeError, NotEmptyError when others create in it
+        faster than it is deleted, NoAuthError when part of it may not be deleted (the rest may be gone by then).
+        """
+        deleted = 0
+        for remaining in reversed(range(_DELETE_ROUNDS)):
+            try:
+                found = [each async for each, _ in self.walk(path) if each != "/"]
+                deleted += await self._delete_all(found, path)
+            except NotEmptyError:
+                if not remaining:
+                    raise
+            except NoNodeError:
+                if not deleted:
+                    raise
+                break
+            except ConnectionLoss:
+                if not remaining:
+                    raise
+            else:
+                break
+        return deleted
+
+    async def _delete_all(self, found: Sequence[str], top: str) -> int:
+        """Delete what a walk has found, the deepest first; returns how many were still there."""
+        own = [each for each in found if not each.startswith("/zookeeper") or top.startswith("/zookeeper")]
+        deleted = 0
+        for first in range(0, len(own), _WINDOW):
+            batch = own[::-1][first : first + _WINDOW]
+            results = await asyncio.gather(*[self.delete(each) for each in batch], return_exceptions=True)
+            for result in results:
+                if result is None:
+                    deleted += 1
+                elif not isinstance(result, NoNodeError):
+                    raise result
+        return deleted
+
+    # Watching
+
+    def watch(
+        self, path: str, *, recursive: bool = False, callback: Callable[[WatchEvent], object] | None = None
+    ) -> Watch:
+        """All events of a znode, or with ``recursive`` of it and everything below it; see :class:`Watch`.
+
+        The znode need not exist. Without a ``callback``, the watch is an async iterator of the events.
+        """
+        return Watch(self, path, Lasting.RECURSIVE if recursive else Lasting.PERSISTENT, callback)
+
+    def add_watch(
+        self, path: str, callback: Callable[[WatchEvent], object], *, recursive: bool = False
+    ) -> Awaitable[None]:
+        """Call ``callback`` with every event, until the client closes. :meth:`watch` also ends before."""
+        table = Lasting.RECURSIVE if recursive else Lasting.PERSISTENT
+        key = self.key(path)
+
+        def answered(error: int) -> None:
+            if not error:
+                self._keeper.watches.add_lasting(table, key.decode(), callback)
+
+        body = _INT.pack(len(key)) + key + _INT.pack(table)
+        return self.submit(OpCode.ADD_WATCH, body, decode_nothing, path, repeatable=True, answered=answered)
+
+    async def drop_watch(self, key: str, path: str, table: Lasting, callback: Callable[[WatchEvent], object]) -> None:
+        """End what :meth:`add_watch` began; the server is told when nobody else watches the same."""
+        if not self._keeper.watches.remove_lasting(table, key, callback) or not self.state.is_connected:
+            return
+        code = WatcherType.PERSISTENT_RECURSIVE if table is Lasting.RECURSIVE else WatcherType.PERSISTENT
+        try:
+            await self.remove_watches(path, code)
+        except (KeeperError, ClientClosedError):
+            # A server that knows no such type goes on sending events that nobody waits for any more.
+            return
+
+    def remove_watches(self, path: str, kind: WatcherType = WatcherType.ANY) -> Awaitable[None]:
+        """Let the server forget watches of this client. Raises NoWatcherError if it has none of that kind."""
+        key = self.key(path)
+
+        def answered(error: int) -> None:
+            if not error:
+                self._keeper.watches.forget(kind, key.decode())
+
+        body = _INT.pack(len(key)) + key + _INT.pack(kind)
+        return self.submit(OpCode.REMOVE_WATCHES, body, decode_nothing, path, repeatable=True, answered=answered)
+
+    async def has_watches(self, path: str, kind: WatcherType = WatcherType.ANY) -> bool:
+        """Whether the server has watches of this client there."""
+        key = self.key(path)
+        body = _INT.pack(len(key)) + key + _INT.pack(kind)
+        try:
+            await self.submit(OpCode.CHECK_WATCHES, body, decode_nothing, path, repeatable=True)
+        except NoWatcherError:
+            return False
+        return True
+
+    # Who one is
+
+    async def add_auth(self, scheme: str, credential: str | bytes) -> None:
+        """Prove to be somebody (``"digest", "user:password"``), now and on every later connection.
+
+        Raises AuthFailedError, upon which the server also closes the connection.
+        """
+        await self._keeper.authenticate(scheme, credential.encode() if isinstance(credential, str) else credential)
+
+    def who_am_i(self) -> Awaitable[list[Identity]]:
+        """What this connection has proved to be."""
+        return self.submit(OpCode.WHO_AM_I, b"", decode_identities, "who am I", repeatable=True)
+
+    # The ensemble
+
+    def get_config(self, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Znode]:
+        """The ensemble's members, as ``zoo.cfg.dynamic`` has them, and the version."""
+        body = _INT.pack(len(CONFIG)) + CONFIG + (b"\1" if watch else b"\0")
+        answered = self._set_when_found(OneShot.DATA, CONFIG, watch) if watch else None
+        return self.submit(GET_DATA, body, decode_znode, "/zookeeper/config", repeatable=True, answered=answered)
+
+    def reconfig(
+        self,
+        *,
+        joining: Sequence[str] = (),
+        leaving: Sequence[str] = (),
+        members: Sequence[str] = (),
+        from_version: int = -1,
+    ) -> Awaitable[Znode]:
+        """Change the ensemble: ``joining`` and ``members`` as ``server.3=host:2888:3888;2181``, ``leaving`` as ids.
+
+        Either all ``members``, or those that join and leave. ``from_version`` makes it conditional. Returns the new
+        configuration. Raises ReconfigDisabledError, NoAuthError, NewConfigNoQuorumError, ReconfigInProgressError,
+        BadVersionError, BadArgumentsError.
+        """
+        if bool(members) == bool(joining or leaving):
+            raise BadArgumentsError("reconfig: give either members, or joining and leaving ones")
+        request = ReconfigRequest(
+            ",".join(joining) or None, ",".join(leaving) or None, ",".join(members) or None, from_version
+        )
+        return self.submit(OpCode.RECONFIG, request.to_bytes(), decode_znode, "reconfig", repeatable=False)
+
+    # Over a lost connection
+
+    async def persist(self, operation: Callable[[], Awaitable[_T]]) -> _T:
+        """Call ``operation`` again each time it ends with ConnectionLoss: for what may be done twice.
+
+        Raises whatever else it raises; a session that ends, ends this too.
+        """
+        while True:
+            try:
+                return await operation()
+            except ConnectionLoss:
+                await self._reached(State.CONNECTED, State.LOST)
+
+    # Encoding
+
+    def _encode_path(self, path: str) -> bytes:
+        key = self.key(path)
+        return _INT.pack(len(key)) + key
+
+    def encode_versioned(self, path: str, version: int | None) -> bytes:
+        """A path and the version it must have."""
+        return self._encode_path(path) + _INT.pack(_version(version))
+
+    def encode_set(self, path: str, data: bytes, version: int | None) -> bytes:
+        """The body of a setData."""
+        return self._encode_path(path) + _encode_data(data, path) + _INT.pack(_version(version))
+
+    def encode_create(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        acl: Sequence[Acl],
+        ephemeral: bool,
+        sequential: bool,
+        container: bool,
+        ttl: float | None,
+    ) -> tuple[int, bytes]:
+        """The op code and body of a creation. Raises BadArgumentsError for kinds that do not go together."""
+        if container and (ephemeral or sequential or ttl is not None):
+            raise BadArgumentsError(f"{path}: a container is neither ephemeral nor sequential and has no ttl")
+        if ephemeral and ttl is not None:
+            raise BadArgumentsError(f"{path}: an ephemeral znode has no ttl")
+        if sequential:
+            # Only what the service makes of it needs to be a path.
+            key = self.key(path + "0")[:-1]
+        else:
+            key = self.key(path)
+        access = _OPEN_BYTES if acl is OPEN else encode_acl(acl)
+        body = _INT.pack(len(key)) + key + _encode_data(data, path) + access
+        if ttl is not None:
+            ttl_ms = round(ttl * 1000)
+            if not 0 < ttl_ms <= TTL_MAX_MS:
+                raise BadArgumentsError(f"{path}: a ttl of {ttl} s is not between 0.001 and {TTL_MAX_MS / 1000} s")
+            mode = CreateMode.PERSISTENT_SEQUENTIAL_WITH_TTL if sequential else CreateMode.PERSISTENT_WITH_TTL
+            return OpCode.CREATE_TTL, body + _CREATE_TAIL.pack(mode, ttl_ms)
+        if container:
+            return OpCode.CREATE_CONTAINER, body + _INT.pack(CreateMode.CONTAINER)
+        return OpCode.CREATE2, body + _INT.pack(ephemeral | sequential << 1)
+
+    def _decode_created(self, frame: bytes, start: int, end: int) -> Created:
+        created = decode_created(frame, start, end)
+        return Created(self.shown(created), created.stat) if self._chroot_length else created
+
+    # Creating over a lost connection
+
+    async def _create_with_parents(self, path: str, data: bytes, acl: Sequence[Acl], kind: dict[str, Any]) -> Created:
+        while True:
+            try:
+                return await self.create(path, data, acl=acl, **kind)
+            except NoNodeError:
+                await self.ensure(path[: path.rindex("/")] or "/", acl=acl)
+
+    async def _create_protected(
+        self, path: str, data: bytes, acl: Sequence[Acl], kind: dict[str, Any], *, parents: bool
+    ) -> Created:
+        """Curator's protection: a name that nobody else uses, looked for when the answer is lost."""
+        head, _, name = path.rpartition("/")
+        parent = head or "/"
+        marker = f"_c_{self._random.getrandbits(128):032x}-"
+        marked = f"{head}/{marker}{name}"
+        while True:
+            session = self.session
+            try:
+                return await self.create(marked, data, acl=acl, parents=parents, **kind)
+            except ConnectionLoss:
+                found = await self._find_marked(parent, marker)
+            if found is None:
+                continue
+            if kind["ephemeral"] and (session is None or found.stat.ephemeral_owner != session.id or session.has_ended):
+                # It belongs to a session that has ended, and will vanish with it (CURATOR-498).
+                continue
+            return found
+
+    async def _find_marked(self, parent: str, marker: str) -> Created | None:
+        try:
+            names = await self.persist(lambda: self.get_children(parent))
+        except NoNodeError:
+            return None
+        name = next((each for each in names if each.startswith(marker)), None)
+        if name is None:
+            return None
+        path = f"{parent.rstrip('/')}/{name}"
+        stat = await self.persist(lambda: self.exists(path))
+        return Created(path, stat) if stat is not None else None
+
+
+class _ExistsCall(Call):
+    __slots__ = ()
+
+    def refuse(self, code: int) -> None:
+        """A znode that is not there is an answer."""
+        if code != ErrorCode.NO_NODE:
+            super().refuse(code)
+            return
+        if self.answered is not None:
+            self.answered(code)
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+def _version(version: int | None) -> int:
+    return -1 if version is None else version
+
+
+def _encode_data(data: bytes, path: str) -> bytes:
+    if data is NULL:
+        return b"\xff\xff\xff\xff"
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{path}: data is bytes, not {type(data).__name__}")
+    return _INT.pack(len(data)) + data
+
+
+def connect(
+    hosts: str | Iterable[str] = "127.0.0.1:2181",
+    *,
+    session_timeout: float = 10.0,
+    connect_timeout: float = 15.0,
+    read_only: bool = False,
+    ssl: SSLContext | None = None,
+    backoff_first: float = 0.05,
+    backoff_max: float = 2.0,
+    max_request_bytes: int = DEFAULT_MAX_BUFFER,
+    max_reply_bytes: int = 64 * 1024 * 1024,
+    heartbeat: bool = True,
+    random: Random | None = None,
+) -> Client:
+    """A client, for ``async with``::
+
+        async with corral.connect("host1:2181,host2:2181/chroot") as zk:
+            print(await zk.get("/path"))
+
+    Args:
+        hosts: the servers and the chroot. They are tried in random order, their names looked up at each attempt.
+        session_timeout: seconds; servers may grant more or less. What this client owns vanishes when no server has
+            heard of it for so long.
+        connect_timeout: seconds for the first connection, over all servers.
+        read_only: also take a server that has lost its ensemble, for reading, until one is found that takes writes.
+        ssl: how to speak TLS, if the servers do.
+        backoff_first: seconds after the first time that all servers have failed; doubled each time, with jitter.
+        backoff_max: seconds between attempts, at most.
+        max_request_bytes: larger requests are refused here: a server closes the connection upon them.
+        max_reply_bytes: larger replies fail their call with ReplyTooLargeError.
+        heartbeat: ping from a thread of its own while the program keeps the event loop busy.
+        random: for the order of the servers and the jitter.
+
+    Raises ValueError if ``hosts`` is no connect string, or a number makes no sense.
+    """
+    addresses, chroot = parse_hosts(hosts)
+    for name, value in {
+        "session_timeout": session_timeout,
+        "connect_timeout": connect_timeout,
+        "backoff_first": backoff_first,
+        "backoff_max": backoff_max,
+        "max_request_bytes": max_request_bytes,
+        "max_reply_bytes": max_reply_bytes,
+    }.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value!r} is not positive")
+    settings = Settings(
+        addresses,
+        chroot,
+        session_timeout,
+        connect_timeout,
+        read_only,
+        ssl,
+        backoff_first,
+        backoff_max,
+        max_request_bytes,
+        max_reply_bytes,
+        heartbeat,
+    )
+    return Client(settings, random if random is not None else Random())

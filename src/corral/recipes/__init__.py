@@ -1,0 +1,1 @@
+"""What applications build with a coordination service."""

@@ -1,0 +1,1 @@
+"""The blocking twin of the client and of the recipes."""

@@ -1,0 +1,1 @@
+"""``corral shell``: every command of Apache's ``zkCli``, and those beyond it."""

@@ -1,0 +1,104 @@
+"""What a command of the shell is, and how it is declared.
+
+A command is a value::
+
+    async def run_tree(shell: Shell, arguments: Arguments) -> None:
+        path = arguments.operand(0, "/")
+        ...
+        shell.output.result({"path": path, "znodes": 3}, f"{path}: 3 znodes")
+
+    TREE = Command(
+        "tree",
+        "[-d depth] path",
+        run_tree,
+        "Draw a subtree.",
+        options=(Option("d", "levels below the path", value="depth", long="depth"),),
+        operands=(1, 1),
+    )
+
+The shell parses the words by the options, checks the number of operands, and calls ``run``. ``run`` says what it found
+by ``shell.output``, and ends with an exception if it cannot do what it is asked: :class:`UsageError` for words that
+make no sense (exit status 1, and the usage line unless there is a message), :class:`CommandError` for whatever else it
+wants to say, or any KeeperError, of which the shell makes zkCli's sentence about the first operand; ``with about(path):``
+names another path. Nothing else is needed: history, ``--json``, completion and help come from the declaration. The
+commands of a module become the shell's by a line in :mod:`corral.cli.shell.registry`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from corral.cli.shell.sentences import sentence
+from corral.client.errors import KeeperError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from corral.cli.shell.arguments import Arguments
+    from corral.cli.shell.shell import Shell
+
+__all__ = ["Command", "CommandError", "Option", "UsageError", "about"]
+
+
+class CommandError(Exception):
+    """A command could not do what it was asked; the text goes to standard error.
+
+    ``status`` is what the shell exits with, if it runs one command.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UsageError(CommandError):
+    """The words make no sense as this command; without a message, its usage is shown."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: ``-s``, or with a ``long`` name also ``--stat``."""
+
+    name: str
+    """Without the hyphen; mostly one letter. ``Arguments`` know the option by it."""
+    description: str
+    value: str | None = None
+    """What the value is called in the help; None for an option that takes none."""
+    long: str | None = None
+    """Without the hyphens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command; its module's docstring shows how to declare it."""
+
+    name: str
+    usage: str
+    """What follows the name in the usage line."""
+    run: Callable[[Shell, Arguments], Awaitable[None]]
+    summary: str = ""
+    """One sentence, for the help of commands beyond zkCli."""
+    options: tuple[Option, ...] = ()
+    operands: tuple[int, int | None] = (0, None)
+    """How many words there may be besides the options: at least, at most (None: any number, the rest is ignored)."""
+    needs_connection: bool = True
+    """Whether it is refused with ``Not connected`` after ``close``."""
+
+    @property
+    def usage_line(self) -> str:
+        """Name and usage, as the list of all commands shows them."""
+        return f"{self.name} {self.usage}"
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """Report any KeeperError inside as one about ``path``."""
+    try:
+        yield
+    except KeeperError as error:
+        raise CommandError(sentence(error, path)) from error

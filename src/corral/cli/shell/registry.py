@@ -1,0 +1,17 @@
+"""All commands of the shell, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corral.cli.shell.command import Command
+
+__all__ = ["COMMANDS"]
+
+_ALL: Final[tuple[Command, ...]] = ()
+
+COMMANDS: Final[Mapping[str, Command]] = {command.name: command for command in _ALL}
+"""A module that has commands gives them as a tuple of its own, which is added to the one above."""

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from corral.client.addresses import parse_hosts
+from corral.client.cache import Cache
 from corral.client.calls import Call
 from corral.client.errors import (
     BadArgumentsError,
@@ -21,6 +22,7 @@ from corral.client.errors import (
     NoWatcherError,
     RequestTooLargeError,
 )
+from corral.client.follow import Follower
 from corral.client.keeper import SessionKeeper, Settings
 from corral.client.multi import add_operation, decode_results, finish
 from corral.client.results import (
@@ -479,6 +481,14 @@ class Client:
         The znode need not exist. Without a ``callback``, the watch is an async iterator of the events.
         """
         return Watch(self, path, Lasting.RECURSIVE if recursive else Lasting.PERSISTENT, callback)
+
+    def follow(self, path: str) -> Follower:
+        """The newest state of every znode of a subtree, over lost connections too; see :class:`Follower`."""
+        return Follower(self, path)
+
+    def cache(self, path: str) -> Cache:
+        """A subtree kept in memory; see :class:`Cache`."""
+        return Cache(self, path)
 
     def add_watch(
         self, path: str, callback: Callable[[WatchEvent], object], *, recursive: bool = False

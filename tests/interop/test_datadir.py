@@ -20,6 +20,11 @@ from tests.interop.kazoo_clients import (
 )
 from tests.interop.peers import SERVERS, Server, apaches_tool, free_port
 from tests.interop.trees import SUPER_DIGEST, SUPER_USER, fill, make_random_changes, read_tree, read_tree_of
+from tests.trees import Grower, log_entry
+
+from corral.storage.snapshot import SnapshotEncoder
+from corral.storage.snapshot_file import SnapshotWriter
+from corral.storage.txnlog import TxnLogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,6 +227,41 @@ def test_separate_log_directory(tmp_path: Path, kinds: list[str]) -> None:
         assert not [name for name in names["logs"] if name.startswith("snapshot.")]
     finally:
         relay.end()
+
+
+@pytest.mark.parametrize("kind", sorted(SERVERS))
+def test_a_snapshot_written_amid_changes_matches_its_digest(tmp_path: Path, kind: str) -> None:
+    """Its digest once was that of its beginning, a tree that such a file does not show: Apache's server noticed."""
+    directory = tmp_path / "data" / "version-2"
+    directory.mkdir(parents=True)
+    grower, paths = Grower(), [b"/%d" % number for number in range(10)]
+    digests: list[int] = []
+    for path in paths:
+        grower.create(path)
+        digests.append(grower.tree.digest)
+    encoder = SnapshotEncoder(grower.tree, digests=True, last_zxid_section=True)
+    snapshot = SnapshotWriter(directory, encoder.zxid)
+    snapshot.write(encoder.head())
+    snapshot.write(encoder.nodes(5) or b"")
+    for version in (1, 2):
+        for path in paths:
+            grower.set_data(path, b"changed", version)
+            digests.append(grower.tree.digest)
+        while (piece := encoder.nodes(5)) is not None:
+            snapshot.write(piece)
+    snapshot.finish(encoder.sections())
+    log = TxnLogWriter(directory, preallocation_bytes=0)
+    for (zxid, txn_type, session, record), digest in zip(grower.log, digests, strict=True):
+        log.append(zxid, log_entry(zxid, txn_type, session, record, digest))
+    batch = log.take()
+    assert batch is not None
+    log.write(batch)
+    log.close()
+    with SERVERS[kind](tmp_path / "data") as server:
+        assert server.monitor()["zk_digest_mismatches_count"] == "0"
+        with ClientFactory(server.address) as clients:
+            client = clients()
+            assert {client.get(path.decode())[1].mzxid for path in paths} == set(range(21, 31))
 
 
 def test_sequence_numbers_go_on(relay: Relay, kinds: list[str]) -> None:

@@ -559,6 +559,10 @@ class TreeMachine(RuleBasedStateMachine):
         reader = SnapshotReader(bytes(snapshot.content), Path(f"snapshot.{snapshot.zxid:x}"))
         tree = load_tree(reader, snapshot.zxid, self.owner_rules, digests=True)
         self._replay(tree)
+        trailer = reader.trailer
+        if snapshot.encoder.digests and self.digests:
+            assert (trailer.digest_zxid, trailer.digest) == (tree.last_zxid, tree.digest)
+        assert trailer.last_zxid == (tree.last_zxid if snapshot.encoder.last_zxid_section else None)
 
     def _replay(self, tree: DataTree) -> None:
         """Apply what was logged after the tree's zxid; it must then be the tree that lived through it."""

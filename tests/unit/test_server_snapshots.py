@@ -19,9 +19,14 @@ from corral.jute.record import Record
 from corral.jute.records import Acl, AuthPacket, Id, PathVersionRequest, SetAclRequest, SetDataRequest
 from corral.server.config import StorageConfig
 from corral.server.snapshots import SnapshotSchedule
-from corral.storage.files import list_snapshots
+from corral.storage.files import list_logs, list_snapshots
 from corral.storage.filesystem import FileSystem
 from corral.storage.recovery import recover
+from corral.storage.snapshot import SnapshotReader
+from corral.storage.snapshot_file import read_snapshot_bytes
+from corral.storage.txnlog import LogReader
+from corral.storage.txnlog.entry import decode_entry
+from corral.tree.digest import DIGEST_MASK
 
 CREATIONS = [(number + 1, OpCode.CREATE, create(b"/n%d" % number, b"x" * 50)) for number in range(1200)]
 MINE = [Acl(31, Id("auth", ""))]
@@ -86,6 +91,13 @@ def test_snapshots_are_taken_as_transactions_come(tmp_path: Path) -> None:
     play(tmp_path, scenario, storage=StorageConfig(snap_count=6))
 
 
+def last_digest_logged(directory: Path, zxid: int) -> int:
+    """The digest of the tree at a zxid, as the log has it: refused transactions bring none."""
+    entries = (entry for each in list_logs(directory) for number, entry in LogReader(each.path) if number <= zxid)
+    digests = [transaction.digest for transaction in map(decode_entry, entries) if transaction.digest is not None]
+    return digests[-1].tree_digest & DIGEST_MASK
+
+
 @pytest.mark.parametrize("compression", [None, "gz", "snappy"])
 def test_a_snapshot_taken_amid_changes_is_made_whole_by_the_log(tmp_path: Path, compression: str | None) -> None:
     """Writes go on between the pieces; what is recovered must be the tree as it was at the end."""
@@ -115,6 +127,13 @@ def test_a_snapshot_taken_amid_changes_is_made_whole_by_the_log(tmp_path: Path, 
         assert recovered.snapshot is not None
         assert recovered.snapshot.zxid == server.snapshotter.last_zxid
         assert recovered.transactions == server.tree.last_zxid - logged >= 80
+        reader = SnapshotReader(read_snapshot_bytes(recovered.snapshot), recovered.snapshot.path)
+        assert len(list(reader.nodes())) > 1000
+        reader.check()
+        end = reader.trailer.digest_zxid
+        assert end is not None
+        assert logged <= end <= server.tree.last_zxid
+        assert reader.trailer.digest == last_digest_logged(directory, end)
         assert facts(recovered.tree) == expected
         assert recovered.tree.digest == server.tree.digest
 

@@ -9,7 +9,8 @@
     [long last zxid  seal]                                                    since 3.9
 
 A snapshot is fuzzy: the tree goes on changing while its znodes are written, and replaying the log from the zxid in
-the file's name makes up for it.
+the file's name makes up for it. The last two sections say where the tree was when the last znode had been written:
+only a replay up to there gives a tree that ever was, so only there can the digest be compared.
 """
 
 from __future__ import annotations
@@ -64,13 +65,15 @@ class SnapshotEncoder:
     """Serialises a tree in pieces, between which the tree may change.
 
     Znodes created after the start are left out: the log brings them back, and their ACLs need not be in the table.
+    ``zxid`` is that of the start, the one for the file's name.
     """
 
     def __init__(self, tree: DataTree, *, digests: bool, last_zxid_section: bool) -> None:
         self.tree = tree
         self.zxid = tree.last_zxid
+        self.digests = digests
         self.last_zxid_section = last_zxid_section
-        self._digest = (self.zxid, tree.digest) if digests else None
+        self._end = (self.zxid, tree.digest)
         self._paths = list(tree.nodes)
         self._next = 0
 
@@ -91,6 +94,7 @@ class SnapshotEncoder:
         start = self._next
         paths = self._paths[start : start + count]
         if not paths:
+            self._end = (self.tree.last_zxid, self.tree.digest)
             return None
         self._next = start + count
         tree = self.tree
@@ -124,13 +128,16 @@ class SnapshotEncoder:
         return b"".join(parts)
 
     def sections(self) -> list[bytes]:
-        """What follows the znodes, each section to be sealed; the first is the end mark of the znodes."""
+        """What follows the znodes, each section to be sealed; the first is the end mark of the znodes.
+
+        To be called when ``nodes`` has come to its end. It does not look at the tree, which may be changing.
+        """
+        zxid, digest = self._end
         sections = [ROOT_MARK]
-        if self._digest is not None:
-            zxid, digest = self._digest
+        if self.digests:
             sections.append(_DIGEST.pack(zxid, DIGEST_VERSION, _signed(digest)))
         if self.last_zxid_section:
-            sections.append(_LONG.pack(self.zxid))
+            sections.append(_LONG.pack(zxid))
         return sections
 
     @property

@@ -1,0 +1,153 @@
+"""A znode whose former values are kept.
+
+The value is the data of ``path``, plain, and its version is the znode's. Each version is also kept as
+``path/history/NUMBER``: one line of JSON about its publication, and the value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+from corral.client.errors import BadVersionError, NodeExistsError, NoNodeError, TransactionError
+from corral.recipes.endurance import endure
+
+if TYPE_CHECKING:
+    from corral.client import Client, Stat, Znode
+
+
+class Entry(NamedTuple):
+    """One version."""
+
+    version: int
+    data: bytes
+    author: str
+    note: str
+    stat: Stat
+    """Of the entry."""
+
+
+class History:
+    """Publishes, and looks back."""
+
+    def __init__(self, zk: Client, path: str, kept: int) -> None:
+        self._zk = zk
+        self.path = path
+        self.top = path + "/history"
+        self._kept = kept
+
+    async def publish(
+        self, data: bytes, *, version: int | None, author: str, note: str, must_be_new: bool = False
+    ) -> int:
+        """Set the value, if ``version`` is current or None; returns the new version.
+
+        Lost connections and sessions are ridden out: what was done is found by a mark in the history. Raises
+        BadVersionError, NoNodeError when there is no value to follow, NodeExistsError when there is one already.
+        """
+        header = {"id": uuid4().hex, "author": author, "note": note}
+        tried: int | None = None
+
+        async def attempt() -> int:
+            nonlocal tried
+            if tried is not None and await self._was_published(tried, header["id"]):
+                return tried
+            znode = await self._current()
+            if must_be_new and znode is not None:
+                raise NodeExistsError(f"{self.path}: version {znode.stat.version} has been published")
+            if version is not None and znode is None:
+                raise NoNodeError(f"{self.path}: nothing has been published")
+            if version is not None and znode is not None and znode.stat.version != version:
+                raise BadVersionError(f"{self.path}: version {znode.stat.version} is current, not {version}")
+            tried = 0 if znode is None else znode.stat.version + 1
+            if znode is None:
+                await self._create(data, header)
+            else:
+                await self._replace(znode, data, header)
+            return tried
+
+        while True:
+            try:
+                return await endure(self._zk, attempt)
+            except TransactionError as error:
+                # Somebody was faster, or it was this one before an answer was lost.
+                if not isinstance(error.__cause__, (BadVersionError, NodeExistsError, NoNodeError)):
+                    raise
+
+    async def _was_published(self, version: int, identity: str) -> bool:
+        await self._zk.sync(self.path)
+        try:
+            entry = await self._zk.get(self._entry(version))
+        except NoNodeError:
+            return False
+        return _split(entry.data)[0].get("id") == identity
+
+    async def _current(self) -> Znode | None:
+        try:
+            return await self._zk.get(self.path)
+        except NoNodeError:
+            return None
+
+    async def _create(self, data: bytes, header: dict[str, str]) -> None:
+        parent = self.path[: self.path.rindex("/")]
+        if parent:
+            await self._zk.ensure(parent)
+        async with self._zk.transaction() as transaction:
+            transaction.create(self.path, data)
+            transaction.create(self.top)
+            transaction.create(self._entry(0), _join(header, data))
+
+    async def _replace(self, znode: Znode, data: bytes, header: dict[str, str]) -> None:
+        current = znode.stat.version
+        await self._zk.ensure(self.top)
+        versions = await self._versions()
+        async with self._zk.transaction() as transaction:
+            # Every publisher sets the value: what was read above still holds if nobody has.
+            transaction.set(self.path, data, version=current)
+            if current not in versions:
+                # Set by other means than this class.
+                transaction.create(self._entry(current), _join({}, znode.data))
+                versions.append(current)
+            transaction.create(self._entry(current + 1), _join(header, data))
+            for old in versions[: max(0, len(versions) + 1 - self._kept)]:
+                transaction.delete(self._entry(old))
+
+    async def entries(self) -> list[Entry]:
+        """The versions that are kept, the oldest first. Raises ConnectionLoss, SessionExpired."""
+        versions = await self._versions()
+        found = await asyncio.gather(*[self._zk.get(self._entry(each)) for each in versions], return_exceptions=True)
+        entries = []
+        for version, znode in zip(versions, found, strict=True):
+            if isinstance(znode, NoNodeError):
+                # A publisher has just dropped it.
+                continue
+            if isinstance(znode, BaseException):
+                raise znode
+            header, data = _split(znode.data)
+            entries.append(Entry(version, data, header.get("author", ""), header.get("note", ""), znode.stat))
+        return entries
+
+    async def _versions(self) -> list[int]:
+        try:
+            names = await self._zk.get_children(self.top)
+        except NoNodeError:
+            return []
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def _entry(self, version: int) -> str:
+        return f"{self.top}/{version:010d}"
+
+
+def _join(header: dict[str, str], data: bytes) -> bytes:
+    return json.dumps(header).encode() + b"\n" + data
+
+
+def _split(entry: bytes) -> tuple[dict[str, Any], bytes]:
+    line, newline, data = entry.partition(b"\n")
+    try:
+        header = json.loads(line)
+    except ValueError:
+        header = None
+    # An entry of somebody else's making is taken for the bare value.
+    return (header, data) if newline and isinstance(header, dict) else ({}, entry)

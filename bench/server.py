@@ -1,5 +1,6 @@
 """One run of one server as a child process, on a directory of its own."""
 
+import os
 import random
 import signal
 import socket
@@ -25,6 +26,9 @@ _SETTINGS = {
     "maxClientCnxns": "0",
     "admin.enableServer": "false",
 }
+
+# An installed package has its modules compiled; a checkout compiles them at its first start, unless that is forbidden.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Server:
@@ -66,7 +70,12 @@ class Server:
         with self._log.open("wb") as log:
             begin = time.monotonic()
             self._process = subprocess.Popen(
-                command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_ENVIRONMENT,
             )
         try:
             wait_for_answer(self.port, _START_LIMIT_S, self.check)

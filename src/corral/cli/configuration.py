@@ -7,9 +7,8 @@ The commands look for a file as zkServer.sh does: a bare name is looked for in t
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
 
@@ -28,8 +27,7 @@ LOOPBACKS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """What stands for every address, and an address of this machine that is among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a command was given."""
 
     arguments: tuple[str, ...]

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, cast, dataclass_transform, get_args, get_origin
 
 from corral.jute.primitives import Reader, write_buffer, write_int, write_text
 
 
-@dataclass(frozen=True, slots=True)
-class FieldCodec:
+class FieldCodec(NamedTuple):
     """How one field is encoded: a ``struct`` code if its size is fixed, or a pair of functions."""
 
     code: str = ""
@@ -38,14 +36,12 @@ Path = Annotated[bytes | None, FieldCodec(read=Reader.read_buffer, write=write_b
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class _FixedRun:
+class _FixedRun(NamedTuple):
     names: tuple[str, ...]
     layout: struct.Struct
 
 
-@dataclass(frozen=True, slots=True)
-class _Variable:
+class _Variable(NamedTuple):
     name: str
     read: Callable[[Reader], Any]
     write: Callable[[bytearray, Any], None]

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from corral.server.config.errors import ConfigError
 from corral.server.config.membership import client_address
@@ -33,8 +33,7 @@ PROVIDERS: Final = {
 """The classes that ``authProvider.*`` may name here, and their schemes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where the value of a key goes: the group of settings (None is ServerConfig itself) and the field in it."""
 
     group: str | None
@@ -53,8 +52,7 @@ PLACES: Final = places()
 """Every setting that works, by its key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """Something a user should know about a configuration that is accepted all the same."""
 
     level: int
@@ -62,8 +60,7 @@ class Notice:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A configuration, and what there is to say about it."""
 
     config: ServerConfig

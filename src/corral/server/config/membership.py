@@ -6,8 +6,7 @@ single ``server.1`` line is common (the official container image writes one), an
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from corral.server.config.errors import ConfigError
 from corral.server.config.sources import Entry, wrong_value
@@ -22,16 +21,14 @@ CLIENT_ADDRESS: Final = re.compile(rf"(?:(?P<host>{HOST}):)?(?P<port>{PORT})")
 ANY_ADDRESSES: Final = frozenset({"0.0.0.0", "::", "0:0:0:0:0:0:0:0"})
 
 
-@dataclass(frozen=True, slots=True)
-class ClientAddress:
+class ClientAddress(NamedTuple):
     """Where a member takes clients; no host is every address."""
 
     host: str | None
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One ``server.N`` line."""
 
     server_id: int

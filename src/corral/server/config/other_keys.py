@@ -6,8 +6,7 @@ anyway. A name that ends in ``*`` stands for all that begin so.
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["JVM_KEYS", "OTHER_KEYS", "OtherKey", "Standing", "find_other_key"]
 
@@ -22,8 +21,7 @@ class Standing(enum.Enum):
     HANDLED = "read together with other keys"
 
 
-@dataclass(frozen=True, slots=True)
-class OtherKey:
+class OtherKey(NamedTuple):
     """A key, its standing, and the values (in lower case) that ask for nothing that Corral does not do."""
 
     name: str

@@ -5,9 +5,8 @@ Each reader yields :class:`Entry` values, which keep the place for messages.
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from corral.server.config.errors import ConfigError
 
@@ -31,8 +30,7 @@ class Layer(enum.IntEnum):
     """An option or argument of the command."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One setting as it is written at one place."""
 
     name: str

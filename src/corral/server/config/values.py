@@ -51,7 +51,7 @@ class Value(ABC, Generic[T]):
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Whole(Value[int]):
     """A whole number between two bounds. With ``below``, a number under ``minimum`` is taken as that one."""
 
@@ -89,7 +89,7 @@ class Whole(Value[int]):
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fraction(Value[float]):
     """A decimal fraction between two bounds."""
 
@@ -109,7 +109,7 @@ class Fraction(Value[float]):
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Switch(Value[bool]):
     """One of two words: Apache spells some switches ``true``/``false`` and others ``yes``/``no``."""
 
@@ -127,7 +127,7 @@ class Switch(Value[bool]):
         return word == self.on
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OneOf(Value[str | None]):
     """One of a few words, whatever their case, or None, which is written as nothing."""
 
@@ -146,7 +146,7 @@ class OneOf(Value[str | None]):
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Text(Value[str | None]):
     """Any text that is not empty. It has no default: None stands for a setting that is not set."""
 
@@ -165,7 +165,7 @@ class Text(Value[str | None]):
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Names(Value[frozenset[str]]):
     """Names with commas between them; blanks around a name do not count."""
 
@@ -177,7 +177,7 @@ class Names(Value[frozenset[str]]):
         return frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Directory(Value[Path]):
     """The path of a directory."""
 
@@ -191,7 +191,7 @@ class Directory(Value[Path]):
         return Path(text)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Interval(Value[int]):
     """A time in milliseconds, written as a number of hours or with a suffix: ``ms``, ``s``, ``m``, ``h``, ``d``."""
 
@@ -210,7 +210,7 @@ class Interval(Value[int]):
 MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Algorithm(Value[str]):
     """A digest algorithm, written in Java's spelling (``SHA-256``) and kept in hashlib's (``sha256``)."""
 

@@ -14,13 +14,29 @@ if TYPE_CHECKING:
 __all__ = ["Arguments", "parse", "split"]
 
 _WORD: Final = re.compile(r"""\s*([^"']\S*|"[^"]*"|'[^']*')\s*""", re.ASCII)
+_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,20}")
 _NUMBER: Final = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?[dDfF]?", re.ASCII)
 
 
 def split(line: str) -> list[str]:
-    """The words of a line. Quotes count at the beginning of a word only; there is no escape."""
-    words = _WORD.findall(line)
-    return [word[1:-1] if len(word) > 1 and word[0] in "\"'" and word[-1] == word[0] else word for word in words]
+    """The words of a line. Quotes count at the beginning of a word only; there is no escape.
+
+    Raises UsageError for a quote that is not closed.
+    """
+    words = []
+    end = 0
+    for match in _WORD.finditer(line):
+        if match.start() != end:
+            break
+        end = match.end()
+        words.append(_unquoted(match[1]))
+    if end != len(line):
+        raise UsageError(f"a quote is not closed: {line[end:]}")
+    return words
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] in "\"'" and word[-1] == word[0] else word
 
 
 @dataclass(slots=True)
@@ -39,13 +55,13 @@ class Arguments:
         """The value of an option, None if it was not given."""
         return self.values.get(name)
 
-    def integer(self, name: str, default: int, complaint: str) -> int:
-        """The value of an option as a number. Raises CommandError with ``complaint`` if it is none."""
+    def integer(self, name: str, default: int, complaint: str = "", *, bits: int = 32) -> int:
+        """The value of an option as a number of so many bits. Raises CommandError, by default naming the option."""
         text = self.values.get(name)
         if text is None:
             return default
-        if not re.fullmatch(r"[-+]?\d+", text, re.ASCII):
-            raise CommandError(complaint)
+        if not _INTEGER.fullmatch(text) or not -(1 << bits - 1) <= int(text) < 1 << bits - 1:
+            raise CommandError(complaint or f"-{name} argument must be {'an int' if bits == 32 else 'a long'} value")
         return int(text)
 
     def operand(self, index: int, default: str = "") -> str:

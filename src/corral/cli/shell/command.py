@@ -18,17 +18,17 @@ A command is a value::
 
 The shell parses the words by the options, checks the number of operands, and calls ``run``. ``run`` says what it found
 by ``shell.output``, and ends with an exception if it cannot do what it is asked: :class:`UsageError` for words that
-make no sense (exit status 1, and the usage line unless there is a message), :class:`CommandError` for whatever else it
-wants to say, or any KeeperError, of which the shell makes zkCli's sentence about the first operand; ``with about(path):``
-names another path. Nothing else is needed: history, ``--json``, completion and help come from the declaration. The
-commands of a module become the shell's by a line in :mod:`corral.cli.shell.registry`.
+make no sense (exit status 1, and the usage unless there is a message), :class:`CommandError` for whatever else it wants
+to say, or any KeeperError, of which the shell makes zkCli's sentence about the first operand; ``with about(path):``
+names another path. Nothing else is needed: history, completion and help come from the declaration. The commands of a
+module become the shell's by a line in :mod:`corral.cli.shell.registry`.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corral.cli.shell.sentences import sentence
 from corral.client.errors import KeeperError
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from corral.cli.shell.arguments import Arguments
     from corral.cli.shell.shell import Shell
 
-__all__ = ["Command", "CommandError", "Option", "UsageError", "about"]
+__all__ = ["DRY_RUN", "Command", "CommandError", "Option", "UsageError", "about"]
 
 
 class CommandError(Exception):
     """A command could not do what it was asked; the text goes to standard error.
 
-    ``status`` is what the shell exits with, if it runs one command.
+    ``status`` is what a shell that runs one command exits with.
     """
 
     def __init__(self, message: str, status: int = 1) -> None:
@@ -88,11 +88,34 @@ class Command:
     """How many words there may be besides the options: at least, at most (None: any number, the rest is ignored)."""
     needs_connection: bool = True
     """Whether it is refused with ``Not connected`` after ``close``."""
+    explains_options: bool = False
+    """Whether its usage has a line for each option."""
 
     @property
     def usage_line(self) -> str:
         """Name and usage, as the list of all commands shows them."""
         return f"{self.name} {self.usage}"
+
+    @property
+    def usage_text(self) -> str:
+        """What a UsageError shows."""
+        return "\n".join([self.usage_line, *self.option_lines]) if self.explains_options else self.usage_line
+
+    @property
+    def option_lines(self) -> list[str]:
+        """A line for each option, by name."""
+        heads = {option: _head(option) for option in sorted(self.options, key=lambda option: option.name.lower())}
+        width = max(map(len, heads.values()), default=0)
+        return [f" {head:<{width}}   {option.description}" for option, head in heads.items()]
+
+
+def _head(option: Option) -> str:
+    names = f"-{option.name},--{option.long}" if option.long else f"-{option.name}"
+    return names if option.value is None else f"{names} <{option.value}>"
+
+
+DRY_RUN: Final = Option("dry-run", "only say what would be deleted", long="dry-run")
+"""For commands that delete; :meth:`Shell.is_dry` asks for it."""
 
 
 @contextmanager

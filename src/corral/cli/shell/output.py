@@ -34,6 +34,10 @@ class Output:
         else:
             self.message(message)
 
+    def error(self, text: str) -> None:
+        """What went wrong, on standard error: a line of text, or a JSON object with ``error``."""
+        self.message(json.dumps({"error": text}, ensure_ascii=False) if self.as_json else text)
+
     def message(self, text: str) -> None:
         """A line for the reader on standard error, never part of a result."""
         stream = self._err or sys.stderr

@@ -1,0 +1,289 @@
+"""Coming to own something: attempts that end with ownership, or without a trace.
+
+An attempt is a task of its own. Whoever waits for it may be cancelled at any moment, also while the request that
+creates its znode is on its way: the attempt goes on, sees that nobody wants it any more, and removes what it has made.
+It ends with the client at the latest, and then the session's end removes the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from abc import ABC, abstractmethod
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+from corral.client import ClientClosedError, SessionExpired, State
+from corral.client.errors import NoNodeError
+from corral.recipes.ownership import Held
+from corral.recipes.queue_of_claims import blocker_of, strays_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from corral.client import Acl, Client, WatchEvent
+
+
+class Contest(ABC):
+    """One attempt. With ``patient`` false it ends without ownership rather than wait for another owner."""
+
+    def __init__(self, client: Client, *, patient: bool) -> None:
+        self.client = client
+        self._patient = patient
+        self._is_given_up = False
+        self._stirred = asyncio.Event()
+        client.on_state(self._stir)
+        self._task = asyncio.create_task(self._run(), name=repr(self))
+        self._task.add_done_callback(self._over)
+
+    @abstractmethod
+    async def _run(self) -> Held | None:
+        """Obtain it; None if it is given up, or not to be had at once."""
+
+    async def result(self) -> Held | None:
+        """What is owned; None if the contest is not patient and somebody else is first. Cancelled, it is given up."""
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """End it without ownership, in the background."""
+        self._is_given_up = True
+        self._stirred.set()
+        if self._task.done() and not self._task.cancelled() and self._task.exception() is None:
+            held = self._task.result()
+            if held is not None:
+                held.start_release()
+
+    def _is_wanted(self) -> bool:
+        return not self._is_given_up
+
+    def _stir(self, news: State | WatchEvent) -> None:
+        self._stirred.set()
+
+    def _over(self, task: asyncio.Task[Held | None]) -> None:
+        self.client.off_state(self._stir)
+        if not task.cancelled():
+            # Nobody may be left to hear of it.
+            task.exception()
+
+    def _expect_open(self) -> None:
+        if self.client.state is State.CLOSED:
+            raise ClientClosedError("the client is closed")
+
+
+class QueueContest(Contest):
+    """Stands in a queue of claims (see :mod:`~corral.recipes.queue_of_claims`) until nothing before it is in the way.
+
+    A claim that ends with its session while it waits is made anew, at the end of the queue.
+    """
+
+    def __init__(
+        self, client: Client, directory: str, name: str, data: bytes, acl: Sequence[Acl], *, shared: bool, patient: bool
+    ) -> None:
+        self._directory = directory
+        self._prefix = f"{directory.rstrip('/')}/"
+        self._name = name
+        self._data = data
+        self._acl = acl
+        self._is_shared = shared
+        super().__init__(client, patient=patient)
+
+    def __repr__(self) -> str:
+        return f"claim on {self._prefix}{self._name}"
+
+    async def _run(self) -> Held | None:
+        while self._is_wanted():
+            claim = await self._enter()
+            if claim is None:
+                continue
+            try:
+                if await self._comes_first(claim) and self._is_wanted():
+                    return claim
+            except SessionExpired:
+                continue
+            except BaseException:
+                claim.start_release()
+                raise
+            is_refused = claim.is_held
+            await claim.release()
+            if is_refused:
+                break
+        return None
+
+    async def _enter(self) -> Held | None:
+        try:
+            znode = await self.client.create(
+                self._prefix + self._name,
+                self._data,
+                acl=self._acl,
+                ephemeral=True,
+                sequential=True,
+                protected=True,
+                parents=True,
+            )
+        except SessionExpired:
+            return None
+        session = self.client.session
+        # The session may have ended since then: its claim is worth nothing to the next one.
+        if session is None or session.id != znode.stat.ephemeral_owner:
+            return None
+        return Held(self.client, session, znode)
+
+    async def _comes_first(self, claim: Held) -> bool:
+        """Wait until nothing is in the way of ``claim``; false when it has ended, is given up or must not wait."""
+        own_name = claim.path.removeprefix(self._prefix)
+        while self._is_wanted():
+            self._expect_open()
+            self._stirred.clear()
+            try:
+                _, names = await self.client.persist(
+                    lambda: asyncio.gather(claim.look(), self.client.get_children(self._directory))
+                )
+            except NoNodeError:
+                # Somebody has deleted the claim, or all of the directory.
+                return False
+            if not claim.is_held:
+                return False
+            for stray in strays_of(own_name, names):
+                await self._delete(self._prefix + stray)
+            blocker = blocker_of(own_name, names, shared=self._is_shared)
+            if blocker is None:
+                return True
+            if not self._patient:
+                return False
+            if await self._watch(self._prefix + blocker):
+                await self._stirred.wait()
+        return False
+
+    async def _watch(self, path: str) -> bool:
+        try:
+            await self.client.persist(lambda: self.client.get(path, watch=self._stir))
+        except NoNodeError:
+            return False
+        return True
+
+    async def _delete(self, path: str) -> None:
+        try:
+            await self.client.persist(lambda: self.client.delete(path))
+        except NoNodeError:
+            return
+
+
+class Contender(ABC):
+    """Who wants to own something; what the locks and semaphores of this package have in common."""
+
+    _HOLDS_ONE: ClassVar[bool] = True
+    """Whether it is a mistake to want it again while holding it: nobody else could ever make it free."""
+
+    def __init__(self, client: Client, path: str, identifier: str | None, acl: Sequence[Acl]) -> None:
+        client.key(path)
+        self.client = client
+        self.path = path
+        self.identifier = identifier if identifier is not None else f"{socket.gethostname()}:{os.getpid()}"
+        """Who it is, for those who look into the queue."""
+        self._acl = acl
+        self._contests: set[Contest] = set()
+        self._held: Held | None = None
+        self._block: AbstractAsyncContextManager[Held] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path} {self.identifier}>"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether what was last acquired through this object is still held."""
+        return self._held is not None and self._held.is_held
+
+    async def acquire(self, *, timeout: float | None = None) -> Held:
+        """Wait until it is owned.
+
+        It waits over lost connections and lost sessions too: without a ``timeout`` (in seconds) for ever. Cancelled or
+        timed out, it leaves nothing behind: its claim is removed in the background, as soon as there is a connection.
+
+        Raises:
+            TimeoutError: it was not obtained in time.
+            RuntimeError: this object already holds it, or waits for it.
+            ClientClosedError: the client has been closed, or was never started.
+            KeeperError: the service refuses the claim (NoAuthError, ...).
+        """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout={timeout!r} is not positive; try_acquire() waits for nobody")
+        try:
+            async with asyncio.timeout(timeout):
+                held = await self._compete(patient=True)
+        except TimeoutError:
+            raise TimeoutError(f"{self.path}: not obtained within {timeout} s") from None
+        assert held is not None
+        return held
+
+    async def try_acquire(self) -> Held | None:
+        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does."""
+        return await self._compete(patient=False)
+
+    @asynccontextmanager
+    async def hold(self, *, timeout: float | None = None, cancel_when_lost: bool = False) -> AsyncIterator[Held]:
+        """Acquire it for an ``async with`` block.
+
+        With ``cancel_when_lost`` the block is cancelled the moment it is lost. Otherwise it runs to its end, and looks
+        itself (``held.is_held``, ``held.lost()``). Either way the block then raises OwnershipLostError.
+        """
+        async with await self.acquire(timeout=timeout) as held:
+            if cancel_when_lost:
+                async with held.cancelling():
+                    yield held
+            else:
+                yield held
+
+    async def __aenter__(self) -> Held:
+        if self._block is not None:
+            raise RuntimeError(f"{self!r} is in an 'async with' block already: use hold(), or an object for each")
+        block = self.hold()
+        held = await block.__aenter__()
+        self._block = block
+        return held
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        block, self._block = self._block, None
+        assert block is not None
+        return await block.__aexit__(kind, error, trace)
+
+    @abstractmethod
+    def _contest(self, *, patient: bool) -> Contest:
+        """Begin an attempt."""
+
+    async def _compete(self, *, patient: bool) -> Held | None:
+        if self._HOLDS_ONE and (self._contests or self.is_held):
+            does = "holds" if self.is_held else "waits for"
+            raise RuntimeError(
+                f"{self!r} already {does} it and is not re-entrant: let every contender have its own object"
+            )
+        contest = self._contest(patient=patient)
+        self._contests.add(contest)
+        try:
+            held = await contest.result()
+        finally:
+            self._contests.discard(contest)
+        if held is not None:
+            self._held = held
+        return held
+
+    async def _identifiers(self, directory: str, names: Sequence[str]) -> list[str]:
+        """What the claims with these names say of their owners; those that have gone meanwhile are left out."""
+        prefix = f"{directory.rstrip('/')}/"
+        found = await asyncio.gather(*[self.client.get(prefix + name) for name in names], return_exceptions=True)
+        identifiers = []
+        for each in found:
+            if isinstance(each, BaseException):
+                if not isinstance(each, NoNodeError):
+                    raise each
+            else:
+                identifiers.append(each.data.decode(errors="replace"))
+        return identifiers

@@ -60,7 +60,7 @@ class FaultyClient(Client):
                 super().send(call)
                 self.reconnect()
             case Fault.LOST_REPLY:
-                call.decode = _break
+                call.decode = _break_once(call)
                 super().send(call)
             case Fault.EXPIRED_BEFORE:
                 self._expire(server)
@@ -79,8 +79,15 @@ class FaultyClient(Client):
                 server.expire_session(self.session.id)
 
 
-def _break(frame: bytes, start: int, end: int) -> None:
-    raise JuteError("the reply is lost, by order of the test")
+def _break_once(call: Call) -> Callable[[bytes, int, int], Any]:
+    """Stands in for the call's decoder at the first reply; a read that is asked again gets its own."""
+    decode = call.decode
+
+    def lose(frame: bytes, start: int, end: int) -> None:
+        call.decode = decode
+        raise JuteError("the reply is lost, by order of the test")
+
+    return lose
 
 
 def faulty_client(server: Server, **options: Any) -> FaultyClient:

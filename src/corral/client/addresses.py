@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.errors import BadArgumentsError
@@ -54,9 +55,17 @@ def _parse_address(part: str, whole: str) -> Address:
         if end < 0 or not host or (rest and not rest.startswith(":")):
             raise ValueError(f"connect string {whole!r}: {part!r} is no [IPv6 address]:port")
         colon, port = rest[:1], rest[1:]
-    elif not colon or ":" in host:
+    elif ":" in host:
         # A bare IPv6 address has colons of its own, and then no port.
         host, colon, port = part, "", ""
+        try:
+            IPv6Address(host)
+        except ValueError:
+            raise ValueError(f"connect string {whole!r}: {part!r} is no host:port") from None
+    elif not colon:
+        host, port = part, ""
+    if any(char.isspace() or not char.isprintable() for char in host):
+        raise ValueError(f"connect string {whole!r}: {host!r} is no host")
     if not colon:
         return Address(host, DEFAULT_PORT)
     if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
+from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,11 +18,14 @@ from corral.client.errors import (
     ClientClosedError,
     ConnectionLoss,
     KeeperError,
+    NoAuthError,
     NodeExistsError,
     NoNodeError,
     NotEmptyError,
+    NotSent,
     NoWatcherError,
     RequestTooLargeError,
+    SessionExpired,
 )
 from corral.client.follow import Follower
 from corral.client.keeper import SessionKeeper, Settings
@@ -50,7 +55,7 @@ from corral.client.watches import Lasting, OneShot
 from corral.jute.errors import ErrorCode
 from corral.jute.ops import GET_DATA, SET_DATA, CreateMode, OpCode, WatcherType
 from corral.jute.owner import TTL_MAX_MS
-from corral.jute.paths import CONFIG, validate_path
+from corral.jute.paths import CONFIG, ZOOKEEPER, validate_path
 from corral.jute.primitives import DEFAULT_MAX_BUFFER
 from corral.jute.records import ReconfigRequest
 
@@ -70,6 +75,8 @@ _INT: Final = struct.Struct(">i")
 _CREATE_TAIL: Final = struct.Struct(">iq")
 _OPEN_BYTES: Final = encode_acl(OPEN)
 _HEADER_BYTES: Final = 8
+_INT_MAX: Final = 0x7FFFFFFF
+_CONNECTED: Final = (State.CONNECTED, State.CONNECTED_READ_ONLY)
 _WINDOW: Final = 500
 """Requests in flight while a subtree is walked or deleted."""
 _DELETE_ROUNDS: Final = 10
@@ -107,7 +114,11 @@ class Client:
         return self
 
     async def close(self) -> None:
-        """End the session, with its ephemeral znodes. What is under way ends first; closing again does nothing."""
+        """End the session, with its ephemeral znodes. What is under way ends first; closing again does nothing.
+
+        Without a connection, and when the server does not answer within 5 s, the service ends the session only when
+        it has not heard of it for a session timeout. Cancelled, the client is closed all the same.
+        """
         await self._keeper.close()
 
     async def __aenter__(self) -> Self:
@@ -146,7 +157,7 @@ class Client:
 
     async def connected(self) -> None:
         """Return when it is connected."""
-        await self._reached(State.CONNECTED, State.CONNECTED_READ_ONLY)
+        await self._reached(*_CONNECTED)
 
     async def suspended(self) -> None:
         """Return when the connection is lost, even if it is back by then."""
@@ -161,8 +172,7 @@ class Client:
         await self._keeper.feed.reached(State.CLOSED)
 
     async def _reached(self, *states: State) -> None:
-        await self._keeper.feed.reached(*states)
-        if self.state is State.CLOSED:
+        if await self._keeper.feed.reached(*states) is State.CLOSED:
             raise ClientClosedError("the client is closed")
 
     def states(self) -> AsyncIterator[State]:
@@ -170,7 +180,7 @@ class Client:
         return self._keeper.feed.changes()
 
     def on_state(self, callback: Callable[[State], object]) -> None:
-        """Call ``callback`` with each state as it is entered."""
+        """Call ``callback`` with each state as it is entered, at once and in order; it must not block."""
         self._keeper.feed.listeners.append(callback)
 
     def off_state(self, callback: Callable[[State], object]) -> None:
@@ -197,6 +207,9 @@ class Client:
         """A path on the server as the program sees it."""
         return path[self._chroot_length :] or "/" if self._chroot_length else path
 
+    def _is_below_chroot(self, path: str) -> bool:
+        return (path + "/").startswith(self.settings.chroot + "/")
+
     def submit(
         self,
         code: int,
@@ -207,14 +220,30 @@ class Client:
         repeatable: bool,
         answered: Callable[[int], None] | None = None,
     ) -> asyncio.Future[_T]:
-        """Send any request; ``decode`` makes the result of a frame and the bounds of its body."""
+        """Send any request; ``decode`` makes the result of a frame and the bounds of its body.
+
+        ``answered`` is called with the error code of the reply (0: none), also if the future was cancelled meanwhile.
+        """
+        return self._submit(code, body, decode, path, repeatable=repeatable, answered=answered)
+
+    def _submit(
+        self,
+        code: int,
+        body: bytes,
+        decode: Callable[[bytes, int, int], object],
+        path: str,
+        *,
+        repeatable: bool,
+        answered: Callable[[int], None] | None = None,
+        kind: type[Call] = Call,
+    ) -> asyncio.Future[Any]:
         if len(body) + _HEADER_BYTES > self.settings.max_request_bytes:
             raise RequestTooLargeError(
                 f"{path}: a request of {len(body) + _HEADER_BYTES} bytes; servers accept "
                 f"{self.settings.max_request_bytes} unless jute.maxbuffer and max_request_bytes say more"
             )
-        future = asyncio.get_running_loop().create_future()
-        self.send(Call(code, body, decode, future, path, repeatable=repeatable, answered=answered))
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.send(kind(code, body, decode, future, path, repeatable=repeatable, answered=answered))
         return future
 
     def send(self, call: Call) -> None:
@@ -231,37 +260,31 @@ class Client:
             NoAuthError: its ACL does not let this client read.
         """
         key = self.key(path)
-        body = _INT.pack(len(key)) + key + (b"\1" if watch else b"\0")
-        return self.submit(
-            GET_DATA,
-            body,
-            decode_znode,
-            path,
-            repeatable=True,
-            answered=self._set_when_found(OneShot.DATA, key, watch) if watch else None,
-        )
+        if watch is not None:
+            return self._watch_once(OneShot.DATA, watch, GET_DATA, key, decode_znode, path)
+        return self.submit(GET_DATA, _INT.pack(len(key)) + key + b"\0", decode_znode, path, repeatable=True)
 
     def exists(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Stat | None]:
         """The stat of a znode, None if there is none. ``watch`` is called once: also with the creation."""
         key = self.key(path)
-        answered = None
-        if watch is not None:
-            set_watch, name = watch, key.decode()
+        body = _INT.pack(len(key)) + key
+        if watch is None:
+            return self._submit(OpCode.EXISTS, body + b"\0", decode_stat, path, repeatable=True, kind=_ExistsCall)
 
-            def answered(error: int) -> None:
-                if error in (0, ErrorCode.NO_NODE):
-                    self._keeper.watches.add_one_shot(OneShot.EXISTS if error else OneShot.DATA, name, set_watch)
+        def answered(error: int) -> None:
+            if error in (0, ErrorCode.NO_NODE) and not future.cancelled():
+                self._keeper.watches.add_one_shot(OneShot.EXISTS if error else OneShot.DATA, key.decode(), watch)
 
-        future: asyncio.Future[Stat | None] = asyncio.get_running_loop().create_future()
-        body = _INT.pack(len(key)) + key + (b"\1" if watch else b"\0")
-        self.send(_ExistsCall(OpCode.EXISTS, body, decode_stat, future, path, repeatable=True, answered=answered))
+        future: asyncio.Future[Stat | None] = self._submit(
+            OpCode.EXISTS, body + b"\1", decode_stat, path, repeatable=True, kind=_ExistsCall, answered=answered
+        )
         return future
 
     def get_children(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[list[str]]:
         """The names of a znode's children, in no order. ``watch`` is called once, when one comes or goes."""
         return self._list(OpCode.GET_CHILDREN, path, decode_names, watch)
 
-    def get_listing(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Listing]:
+    def get_listing(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> asyncio.Future[Listing]:
         """The names of a znode's children, and its stat."""
         return self._list(OpCode.GET_CHILDREN2, path, decode_listing, watch)
 
@@ -273,18 +296,29 @@ class Client:
         watch: Callable[[WatchEvent], object] | None,
     ) -> asyncio.Future[_T]:
         key = self.key(path)
-        answered = self._set_when_found(OneShot.CHILDREN, key, watch) if watch else None
-        body = _INT.pack(len(key)) + key + (b"\1" if watch else b"\0")
-        return self.submit(code, body, decode, path, repeatable=True, answered=answered)
+        if watch is not None:
+            return self._watch_once(OneShot.CHILDREN, watch, code, key, decode, path)
+        return self.submit(code, _INT.pack(len(key)) + key + b"\0", decode, path, repeatable=True)
 
-    def _set_when_found(
-        self, table: OneShot, key: bytes, watch: Callable[[WatchEvent], object]
-    ) -> Callable[[int], None]:
+    def _watch_once(
+        self,
+        table: OneShot,
+        watch: Callable[[WatchEvent], object],
+        code: int,
+        key: bytes,
+        decode: Callable[[bytes, int, int], _T],
+        path: str,
+    ) -> asyncio.Future[_T]:
+        """Read, and call ``watch`` with the next event."""
+
         def answered(error: int) -> None:
-            if not error:
+            # Who has given up meanwhile is not called.
+            if not error and not future.cancelled():
                 self._keeper.watches.add_one_shot(table, key.decode(), watch)
 
-        return answered
+        body = _INT.pack(len(key)) + key + b"\1"
+        future = self.submit(code, body, decode, path, repeatable=True, answered=answered)
+        return future
 
     def get_many(self, paths: Iterable[str]) -> Awaitable[list[Znode | KeeperError]]:
         """Many znodes as they are at one moment; an exception stands for one that cannot be read."""
@@ -308,7 +342,8 @@ class Client:
         """The paths of this session's ephemeral znodes that begin with ``prefix``."""
 
         def decode(frame: bytes, start: int, end: int) -> list[str]:
-            return [self.shown(path) for path in decode_names(frame, start, end)]
+            # The service compares texts: it also finds what is beside the chroot and begins like it.
+            return [self.shown(path) for path in decode_names(frame, start, end) if self._is_below_chroot(path)]
 
         return self.submit(OpCode.GET_EPHEMERALS, self._encode_path(prefix), decode, prefix, repeatable=True)
 
@@ -348,22 +383,24 @@ class Client:
             ttl: the service deletes it when it has had no children and no change for so many seconds.
             parents: create those that are missing, as persistent znodes with the same ACL.
             protected: a marker in the name makes it certain whether it was created, over a lost connection too.
-                For sequential znodes, whose name nobody can guess otherwise.
+                For sequential znodes, whose name nobody can guess otherwise. Cancelled, it leaves no znode behind.
 
         Raises:
             NodeExistsError, NoNodeError (no parent), NoChildrenForEphemeralsError, NoAuthError, InvalidAclError,
             QuotaExceededError: as the service answers.
             BadArgumentsError: the arguments do not go together; nothing was sent.
             UnimplementedError: a TTL, of a server whose ``extendedTypesEnabled`` is off.
+            ConnectionLoss: it may or may not have been created; never with ``protected``, except NotSent.
+            SessionExpired: with ``protected``, the session ended while it was made; an ephemeral znode is gone, too.
         """
         kind = {"ephemeral": ephemeral, "sequential": sequential, "container": container, "ttl": ttl}
+        code, body = self.encode_create(path, data, acl=acl, **kind)  # type: ignore[arg-type]
         if protected:
             if not sequential:
                 raise BadArgumentsError(f"{path}: protected is for sequential znodes")
             return self._create_protected(path, data, acl, kind, parents=parents)
         if parents:
             return self._create_with_parents(path, data, acl, kind)
-        code, body = self.encode_create(path, data, acl=acl, **kind)  # type: ignore[arg-type]
         return self.submit(code, body, self._decode_created, path, repeatable=False)
 
     def set(self, path: str, data: bytes, *, version: int | None = None) -> Awaitable[Stat]:
@@ -393,83 +430,95 @@ class Client:
     # Whole branches
 
     async def ensure(self, path: str, *, acl: Sequence[Acl] = OPEN) -> None:
-        """Create ``path`` and all that is missing above it; what exists stays as it is."""
-        while True:
+        """Create ``path`` and all that is missing above it, the chroot included; what exists stays as it is.
+
+        Raises NoAuthError, ConnectionLoss (then some may have been created), SessionExpired.
+        """
+        missing = [self.key(path)]
+        while missing:
+            key = missing[-1]
             try:
-                await self.create(path, acl=acl)
+                await self._create_plain(key, acl)
             except NodeExistsError:
-                return
-            except ConnectionLoss:
-                if await self.exists(path) is not None:
-                    return
-                continue
+                pass
             except NoNodeError:
-                await self.ensure(path[: path.rindex("/")] or "/", acl=acl)
+                missing.append(key[: key.rindex(b"/")] or b"/")
                 continue
-            return
+            except NoAuthError:
+                # The service says so first, whether it is there or not.
+                if not await self._is_there(key):
+                    raise
+            except ConnectionLoss:
+                if not await self._is_there(key):
+                    continue
+            missing.pop()
 
     async def walk(self, path: str = "/") -> AsyncIterator[tuple[str, Listing]]:
         """Each znode of the subtree with its children's names and its stat: breadth first, children sorted.
 
         What comes and goes meanwhile may be in or not; a znode that vanishes is left out. Raises NoNodeError if there
-        is no ``path`` at all.
+        is no ``path`` at all, NoAuthError if a part may not be read.
         """
-        asked: deque[tuple[str, Awaitable[Listing]]] = deque([(path, self.get_listing(path))])
+        asked: deque[tuple[str, asyncio.Future[Listing]]] = deque([(path, self.get_listing(path))])
         later: deque[str] = deque()
-        while asked:
-            at, answer = asked.popleft()
-            try:
-                listing = await answer
-            except NoNodeError:
-                if at == path:
-                    raise
-            else:
-                listing.names.sort()
-                prefix = at if at.endswith("/") else at + "/"
-                later.extend(prefix + name for name in listing.names)
-                yield at, listing
-            while later and len(asked) < _WINDOW:
-                child = later.popleft()
-                asked.append((child, self.get_listing(child)))
+        try:
+            while asked:
+                at, answer = asked.popleft()
+                try:
+                    listing = await answer
+                except NoNodeError:
+                    if at == path:
+                        raise
+                else:
+                    listing.names.sort()
+                    prefix = at if at.endswith("/") else at + "/"
+                    later.extend(prefix + name for name in listing.names)
+                    yield at, listing
+                while later and len(asked) < _WINDOW:
+                    child = later.popleft()
+                    asked.append((child, self.get_listing(child)))
+        finally:
+            for _, answer in asked:
+                answer.cancel()
 
     async def delete_tree(self, path: str) -> int:
-        """Delete ``path`` and all below it; returns how many znodes that were.
+        """Delete ``path`` and all below it; returns how many znodes that were, as far as it knows.
 
-        It goes on where it was when the connection breaks. Raises NoNodeError, NotEmptyError when others create in it
-        faster than it is deleted, NoAuthError when part of it may not be deleted (the rest may be gone by then).
+        Of ``/`` all is deleted but itself and the service's own ``/zookeeper``. It goes on where it was when the
+        connection breaks. Raises NoNodeError, NotEmptyError when others create in it faster than it is deleted,
+        NoAuthError when part of it may not be deleted (the rest may be gone by then).
         """
         deleted = 0
         for remaining in reversed(range(_DELETE_ROUNDS)):
             try:
-                found = [each async for each, _ in self.walk(path) if each != "/"]
-                deleted += await self._delete_all(found, path)
-            except NotEmptyError:
-                if not remaining:
-                    raise
+                found = [each async for each, _ in self.walk(path) if not self._is_kept(each, path)]
             except NoNodeError:
-                if not deleted:
+                if remaining == _DELETE_ROUNDS - 1:
                     raise
                 break
-            except ConnectionLoss:
-                if not remaining:
-                    raise
-            else:
+            outcomes = await self._delete_all(found)
+            deleted += outcomes.count(None)
+            failures = [each for each in outcomes if each is not None and not isinstance(each, NoNodeError)]
+            if not failures:
                 break
+            for failure in failures:
+                if not remaining or not isinstance(failure, (NotEmptyError, ConnectionLoss)):
+                    raise failure
         return deleted
 
-    async def _delete_all(self, found: Sequence[str], top: str) -> int:
-        """Delete what a walk has found, the deepest first; returns how many were still there."""
-        own = [each for each in found if not each.startswith("/zookeeper") or top.startswith("/zookeeper")]
-        deleted = 0
-        for first in range(0, len(own), _WINDOW):
-            batch = own[::-1][first : first + _WINDOW]
-            results = await asyncio.gather(*[self.delete(each) for each in batch], return_exceptions=True)
-            for result in results:
-                if result is None:
-                    deleted += 1
-                elif not isinstance(result, NoNodeError):
-                    raise result
-        return deleted
+    def _is_kept(self, path: str, top: str) -> bool:
+        if path == "/":
+            return True
+        own = ZOOKEEPER.decode() + "/"
+        return not self._chroot and (path + "/").startswith(own) and not (top + "/").startswith(own)
+
+    async def _delete_all(self, found: Sequence[str]) -> list[BaseException | None]:
+        """Delete what a walk has found, the deepest first; returns what became of each."""
+        outcomes: list[BaseException | None] = []
+        for first in range(0, len(found), _WINDOW):
+            batch = found[::-1][first : first + _WINDOW]
+            outcomes += await asyncio.gather(*[self.delete(each) for each in batch], return_exceptions=True)
+        return outcomes
 
     # Watching
 
@@ -493,38 +542,66 @@ class Client:
     def add_watch(
         self, path: str, callback: Callable[[WatchEvent], object], *, recursive: bool = False
     ) -> Awaitable[None]:
-        """Call ``callback`` with every event, until the client closes. :meth:`watch` also ends before."""
+        """Call ``callback`` with every event, until the client closes. :meth:`watch` also ends before.
+
+        Cancelled or failed, it is as if it had never been asked.
+        """
         table = Lasting.RECURSIVE if recursive else Lasting.PERSISTENT
         key = self.key(path)
+        name = key.decode()
 
-        def answered(error: int) -> None:
-            if not error:
-                self._keeper.watches.add_lasting(table, key.decode(), callback)
+        def over(future: asyncio.Future[None]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                self.forget_watch(name, path, table, callback)
 
-        body = _INT.pack(len(key)) + key + _INT.pack(table)
-        return self.submit(OpCode.ADD_WATCH, body, decode_nothing, path, repeatable=True, answered=answered)
+        future = self.submit(
+            OpCode.ADD_WATCH, _INT.pack(len(key)) + key + _INT.pack(table), decode_nothing, path, repeatable=True
+        )
+        # Known from now on, so that whoever ends a watch of the same meanwhile does not end this one on the server.
+        self._keeper.watches.add_lasting(table, name, callback)
+        future.add_done_callback(over)
+        return future
 
     async def drop_watch(self, key: str, path: str, table: Lasting, callback: Callable[[WatchEvent], object]) -> None:
         """End what :meth:`add_watch` began; the server is told when nobody else watches the same."""
+        removal = self.forget_watch(key, path, table, callback)
+        if removal is not None:
+            # Whether the server has done so or not: it sends events at most that nobody waits for any more.
+            await asyncio.wait([removal])
+
+    def forget_watch(
+        self, key: str, path: str, table: Lasting, callback: Callable[[WatchEvent], object]
+    ) -> asyncio.Future[None] | None:
+        """Do so without waiting for the server; returns the future of its answer, if it is asked at all."""
         if not self._keeper.watches.remove_lasting(table, key, callback) or not self.state.is_connected:
-            return
-        code = WatcherType.PERSISTENT_RECURSIVE if table is Lasting.RECURSIVE else WatcherType.PERSISTENT
-        try:
-            await self.remove_watches(path, code)
-        except (KeeperError, ClientClosedError):
-            # A server that knows no such type goes on sending events that nobody waits for any more.
-            return
+            return None
+        kind = WatcherType.PERSISTENT_RECURSIVE if table is Lasting.RECURSIVE else WatcherType.PERSISTENT
+        body = self._encode_path(path) + _INT.pack(kind)
+        removal = self.submit(OpCode.REMOVE_WATCHES, body, decode_nothing, path, repeatable=True)
+        # An error, as from a server that knows no such kind, is not for anybody to see.
+        removal.add_done_callback(lambda future: future.cancelled() or future.exception())
+        return removal
 
     def remove_watches(self, path: str, kind: WatcherType = WatcherType.ANY) -> Awaitable[None]:
-        """Let the server forget watches of this client. Raises NoWatcherError if it has none of that kind."""
+        """Let the server forget watches of this client, and tell those who set them.
+
+        Raises NoWatcherError if it has none of that kind.
+        """
         key = self.key(path)
+        name = key.decode()
+        lasting = self._keeper.watches.lasting(kind, name)
 
         def answered(error: int) -> None:
             if not error:
-                self._keeper.watches.forget(kind, key.decode())
+                self._keeper.tell(self._keeper.watches.forget(kind, name, lasting))
 
         body = _INT.pack(len(key)) + key + _INT.pack(kind)
         return self.submit(OpCode.REMOVE_WATCHES, body, decode_nothing, path, repeatable=True, answered=answered)
+
+    def forget_watches(self, path: str, kind: WatcherType = WatcherType.ANY) -> None:
+        """Forget watches here only, for while there is no connection: no later one sets them anew."""
+        watches, name = self._keeper.watches, self.key(path).decode()
+        self._keeper.tell(watches.forget(kind, name, watches.lasting(kind, name)))
 
     async def has_watches(self, path: str, kind: WatcherType = WatcherType.ANY) -> bool:
         """Whether the server has watches of this client there."""
@@ -553,9 +630,10 @@ class Client:
 
     def get_config(self, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Znode]:
         """The ensemble's members, as ``zoo.cfg.dynamic`` has them, and the version."""
-        body = _INT.pack(len(CONFIG)) + CONFIG + (b"\1" if watch else b"\0")
-        answered = self._set_when_found(OneShot.DATA, CONFIG, watch) if watch else None
-        return self.submit(GET_DATA, body, decode_znode, "/zookeeper/config", repeatable=True, answered=answered)
+        path = CONFIG.decode()
+        if watch is not None:
+            return self._watch_once(OneShot.DATA, watch, GET_DATA, CONFIG, decode_znode, path)
+        return self.submit(GET_DATA, _INT.pack(len(CONFIG)) + CONFIG + b"\0", decode_znode, path, repeatable=True)
 
     def reconfig(
         self,
@@ -583,13 +661,17 @@ class Client:
     async def persist(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Call ``operation`` again each time it ends with ConnectionLoss: for what may be done twice.
 
-        Raises whatever else it raises; a session that ends, ends this too.
+        Raises whatever else it raises, and SessionExpired when the session in which it began has ended: what the next
+        one does is for the caller to decide.
         """
+        session = self.session
         while True:
             try:
                 return await operation()
             except ConnectionLoss:
-                await self._reached(State.CONNECTED, State.LOST)
+                await self._reached(*_CONNECTED, State.LOST)
+                if session is not None and session.has_ended:
+                    raise SessionExpired(f"session {session} has ended") from None
 
     # Encoding
 
@@ -621,17 +703,14 @@ class Client:
             raise BadArgumentsError(f"{path}: a container is neither ephemeral nor sequential and has no ttl")
         if ephemeral and ttl is not None:
             raise BadArgumentsError(f"{path}: an ephemeral znode has no ttl")
-        if sequential:
-            # Only what the service makes of it needs to be a path.
-            key = self.key(path + "0")[:-1]
-        else:
-            key = self.key(path)
+        # Only what the service makes of a sequential one needs to be a path.
+        key = self.key(f"{path}0")[:-1] if sequential and isinstance(path, str) else self.key(path)
         access = _OPEN_BYTES if acl is OPEN else encode_acl(acl)
         body = _INT.pack(len(key)) + key + _encode_data(data, path) + access
         if ttl is not None:
-            ttl_ms = round(ttl * 1000)
-            if not 0 < ttl_ms <= TTL_MAX_MS:
+            if not 1 <= ttl * 1000 <= TTL_MAX_MS:
                 raise BadArgumentsError(f"{path}: a ttl of {ttl} s is not between 0.001 and {TTL_MAX_MS / 1000} s")
+            ttl_ms = round(ttl * 1000)
             mode = CreateMode.PERSISTENT_SEQUENTIAL_WITH_TTL if sequential else CreateMode.PERSISTENT_WITH_TTL
             return OpCode.CREATE_TTL, body + _CREATE_TAIL.pack(mode, ttl_ms)
         if container:
@@ -658,31 +737,58 @@ class Client:
         head, _, name = path.rpartition("/")
         parent = head or "/"
         marker = f"_c_{self._random.getrandbits(128):032x}-"
-        marked = f"{head}/{marker}{name}"
-        while True:
-            session = self.session
-            try:
-                return await self.create(marked, data, acl=acl, parents=parents, **kind)
-            except ConnectionLoss:
-                found = await self._find_marked(parent, marker)
-            if found is None:
-                continue
-            if kind["ephemeral"] and (session is None or found.stat.ephemeral_owner != session.id or session.has_ended):
-                # It belongs to a session that has ended, and will vanish with it (CURATOR-498).
-                continue
-            return found
+        session = self.session
+        try:
+            while True:
+                try:
+                    return await self.create(f"{head}/{marker}{name}", data, acl=acl, parents=parents, **kind)
+                except NotSent:
+                    raise
+                except ConnectionLoss:
+                    await self._reached(*_CONNECTED, State.LOST)
+                if session is not None and session.has_ended:
+                    # What was created belongs to it, and will vanish with it (CURATOR-498).
+                    raise SessionExpired(f"{path}: session {session} has ended")
+                session = session or self.session
+                for found in await self._find_marked(parent, marker):
+                    if not kind["ephemeral"] or (session is not None and found.stat.ephemeral_owner == session.id):
+                        return found
+        except asyncio.CancelledError:
+            self._keeper.spawn(self._remove_marked(parent, marker), f"removal of what {path} has become")
+            raise
 
-    async def _find_marked(self, parent: str, marker: str) -> Created | None:
+    async def _find_marked(self, parent: str, marker: str) -> list[Created]:
+        """What has been created under the marker, by any session."""
+        # Another server may be behind the one that took the request.
+        await self.persist(lambda: self.sync(parent))
         try:
             names = await self.persist(lambda: self.get_children(parent))
         except NoNodeError:
-            return None
-        name = next((each for each in names if each.startswith(marker)), None)
-        if name is None:
-            return None
-        path = f"{parent.rstrip('/')}/{name}"
-        stat = await self.persist(lambda: self.exists(path))
-        return Created(path, stat) if stat is not None else None
+            return []
+        found = []
+        for name in names:
+            if name.startswith(marker):
+                path = f"{parent.rstrip('/')}/{name}"
+                if (stat := await self.persist(partial(self.exists, path))) is not None:
+                    found.append(Created(path, stat))
+        return found
+
+    async def _remove_marked(self, parent: str, marker: str) -> None:
+        with suppress(KeeperError, ClientClosedError):
+            for found in await self._find_marked(parent, marker):
+                with suppress(NoNodeError):
+                    await self.persist(partial(self.delete, found))
+
+    # Full paths, the chroot and what is above it included
+
+    def _create_plain(self, key: bytes, acl: Sequence[Acl]) -> Awaitable[Created]:
+        body = _INT.pack(len(key)) + key + _INT.pack(0) + encode_acl(acl) + _INT.pack(CreateMode.PERSISTENT)
+        return self.submit(OpCode.CREATE2, body, decode_created, key.decode(), repeatable=False)
+
+    async def _is_there(self, key: bytes) -> bool:
+        body = _INT.pack(len(key)) + key + b"\0"
+        future = self._submit(OpCode.EXISTS, body, decode_stat, key.decode(), repeatable=True, kind=_ExistsCall)
+        return await future is not None
 
 
 class _ExistsCall(Call):
@@ -700,7 +806,11 @@ class _ExistsCall(Call):
 
 
 def _version(version: int | None) -> int:
-    return -1 if version is None else version
+    if version is None:
+        return -1
+    if not -_INT_MAX - 1 <= version <= _INT_MAX:
+        raise BadArgumentsError(f"version {version} is not one that a znode can have")
+    return version
 
 
 def _encode_data(data: bytes, path: str) -> bytes:
@@ -741,7 +851,7 @@ def connect(
         backoff_max: seconds between attempts, at most.
         max_request_bytes: larger requests are refused here: a server closes the connection upon them.
         max_reply_bytes: larger replies fail their call with ReplyTooLargeError.
-        heartbeat: ping from a thread of its own while the program keeps the event loop busy.
+        heartbeat: ping from a thread of its own while the program keeps the event loop busy (not through TLS).
         random: for the order of the servers and the jitter.
 
     Raises ValueError if ``hosts`` is no connect string, or a number makes no sense.
@@ -757,6 +867,8 @@ def connect(
     }.items():
         if not value > 0:
             raise ValueError(f"{name}={value!r} is not positive")
+    if not 1 <= session_timeout * 1000 <= _INT_MAX:
+        raise ValueError(f"session_timeout={session_timeout!r} is not between 0.001 and {_INT_MAX / 1000} s")
     settings = Settings(
         addresses,
         chroot,

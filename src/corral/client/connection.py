@@ -6,12 +6,14 @@ It knows nothing of other connections. What it cannot answer itself it tells its
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
+import socket
 import struct
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from corral.client.errors import ErrorCode, ReplyTooLargeError
 from corral.jute.ops import OpCode, Xid
@@ -79,7 +81,10 @@ class Connection(asyncio.Protocol):
         self.acknowledged_at = self._sent_at
         """When something was sent of which it is known that the server has got it."""
         self._sample: tuple[int, float] | None = None
-        self._ping_sent_at = 0.0
+        self._pings: deque[float] = deque()
+        """When each ping was sent that has not been answered."""
+        self._torn = b""
+        """The rest of a ping of which the heartbeat could write only the beginning."""
         self._is_late = False
         self._timer: asyncio.TimerHandle | None = None
         self._sending = threading.Lock()
@@ -95,9 +100,13 @@ class Connection(asyncio.Protocol):
     # The shell around the socket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(_INT.pack(len(self._request)) + self._request)
+        # uvloop's transports are none by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
+        if self.has_ended:
+            # Given up while it was being made.
+            self._transport.abort()
+            return
+        self._transport.write(_INT.pack(len(self._request)) + self._request)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._end(str(error) if error else "the server closed the connection")
@@ -111,9 +120,11 @@ class Connection(asyncio.Protocol):
             self._end(reason)
 
     def _end(self, reason: str) -> None:
-        if self.has_ended:
-            return
-        self.has_ended = True
+        # From here on the socket's number may come to mean another socket: a heartbeat must be over by then.
+        with self._sending:
+            if self.has_ended:
+                return
+            self.has_ended = True
         self.reason = reason
         if self._timer is not None:
             self._timer.cancel()
@@ -166,21 +177,33 @@ class Connection(asyncio.Protocol):
             self._sample = (self._xid, now)
         self.sends += 1
         with self._sending:
-            self._transport.write(out)
+            self._write(out)
+
+    def _write(self, out: bytes | bytearray) -> None:
+        assert self._transport is not None
+        if self._torn:
+            self._transport.write(self._torn)
+            self._torn = b""
+        self._transport.write(out)
 
     def beat(self) -> None:
         """From the heartbeat's thread: ping past the loop, unless bytes of a frame may be half sent."""
         transport = self._transport
         with self._sending:
-            if self.has_ended or not self.timeout or transport is None or transport.get_write_buffer_size():
+            if self.has_ended or not self.timeout or transport is None or self._torn:
                 return
             sock = transport.get_extra_info("socket")
             # What goes through TLS cannot be written past the loop.
-            if sock is not None and transport.get_extra_info("ssl_object") is None:
-                try:
-                    os.write(sock.fileno(), _PING)
-                except OSError as error:
-                    log.debug("heartbeat to %s: %s", self.address, error)
+            if transport.get_write_buffer_size() or sock is None or transport.get_extra_info("ssl_object") is not None:
+                return
+            now = self._loop.time()
+            try:
+                written = os.write(sock.fileno(), _PING)
+            except OSError as error:
+                log.debug("heartbeat to %s: %s", self.address, error)
+                return
+            self._torn = _PING[written:]
+            self._pings.append(now)
 
     # Time
 
@@ -206,9 +229,13 @@ class Connection(asyncio.Protocol):
         self._plan()
 
     def _ping(self, now: float) -> None:
-        self._ping_sent_at = now
-        self._out += _PING
         self._flush()
+        if self.has_ended or self._transport is None:
+            return
+        self._sent_at = now
+        with self._sending:
+            self._pings.append(now)
+            self._write(_PING)
 
     # Receiving
 
@@ -225,7 +252,7 @@ class Connection(asyncio.Protocol):
             self._partial.clear()
         try:
             self._receive(data)
-        except (JuteError, struct.error, ProtocolViolationError, UnicodeDecodeError) as error:
+        except (JuteError, struct.error, ProtocolViolationError) as error:
             self.abort(f"{self.address} does not speak the protocol: {error}")
 
     def _receive(self, data: bytes) -> None:
@@ -279,8 +306,8 @@ class Connection(asyncio.Protocol):
             self._partial_bytes = len(rest)
             self._wanted_bytes = wanted
         sample = self._sample
-        if sample is not None and (not in_flight or in_flight[0].xid > sample[0]):
-            self.acknowledged_at = sample[1]
+        if sample is not None and (not in_flight or _is_after(in_flight[0].xid, sample[0])):
+            self.acknowledged_at = max(self.acknowledged_at, sample[1])
             self._sample = None
 
     def _read_special(self, data: bytes, start: int, stop: int, xid: int, zxid: int, error: int) -> None:
@@ -289,7 +316,9 @@ class Connection(asyncio.Protocol):
         elif xid == Xid.PING:
             if zxid > 0:
                 self.zxid = zxid
-            self.acknowledged_at = max(self.acknowledged_at, self._ping_sent_at)
+            if self._pings:
+                # Replies come in the order of the pings: this one says nothing of those that were sent later.
+                self.acknowledged_at = max(self.acknowledged_at, self._pings.popleft())
         elif self._aside.get(xid):
             self._aside[xid].popleft()(error)
         elif xid not in (Xid.AUTH, Xid.SET_WATCHES):
@@ -331,9 +360,25 @@ class Connection(asyncio.Protocol):
         return data[skipped:]
 
 
+def _is_after(xid: int, earlier: int) -> bool:
+    """Whether a request was made after another one that is not much older: the numbers begin anew when they end."""
+    return 0 < (xid - earlier) % _XID_MAX < _XID_MAX // 2
+
+
+async def look_up(address: Address) -> list[str]:
+    """The IP addresses that the name of a server stands for now. Raises OSError, and UnicodeError for no name."""
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(place[0]) for *_, place in found))
+    return [address.host]
+
+
 async def dial(
     owner: Owner,
     address: Address,
+    host: str,
     request: ConnectRequest,
     *,
     read_only: bool,
@@ -341,7 +386,9 @@ async def dial(
     timeout: float,
     max_reply_bytes: int,
 ) -> tuple[Connection, ConnectResponse, bool]:
-    """Connect and shake hands; returns the connection, the server's answer, and whether the server is read-only.
+    """Connect to ``host``, one of the IP addresses of ``address``, and shake hands.
+
+    Returns the connection, the server's answer, and whether the server is read-only.
 
     Raises:
         OSError: there is no such server, it does not answer in time (TimeoutError), or closes the connection.
@@ -354,7 +401,7 @@ async def dial(
         async with asyncio.timeout(timeout):
             await loop.create_connection(
                 lambda: connection,
-                address.host,
+                host,
                 address.port,
                 ssl=ssl,
                 server_hostname=address.host if ssl is not None else None,

@@ -14,20 +14,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from corral.client.addresses import HostList
+from corral.client.backoff import Backoff
 from corral.client.calls import Call
-from corral.client.connection import Connection, dial
+from corral.client.connection import Connection, dial, look_up
 from corral.client.errors import ClientClosedError, ConnectionLoss, ErrorCode, NotSent, SessionExpired
 from corral.client.heartbeat import Heartbeat
 from corral.client.results import decode_nothing
 from corral.client.states import Session, State, StateFeed
-from corral.client.watches import EventKind, WatchEvent, WatchRegistry
+from corral.client.watches import KINDS_TOLD, WatchEvent, WatchRegistry
 from corral.jute.errors import error_of
 from corral.jute.ops import OpCode, Xid
 from corral.jute.primitives import decode_text
 from corral.jute.records import AuthPacket, ConnectRequest, ConnectResponse, WatcherEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from random import Random
     from ssl import SSLContext
 
@@ -40,6 +41,7 @@ _CLOSE_PATIENCE_S: Final = 5.0
 _SEEK_FIRST_S: Final = 0.1
 _SEEK_MAX_S: Final = 60.0
 """Pauses between looks for a server that takes writes, while connected to one that does not (as Apache's client)."""
+_SEEK_PATIENCE_S: Final = 1.0
 
 log = logging.getLogger("corral.client")
 
@@ -79,12 +81,13 @@ class SessionKeeper:
         self._credentials: list[tuple[str, bytes]] = []
         self._zxid = 0
         self._runner: asyncio.Task[None] | None = None
+        self._seeker: asyncio.Task[None] | None = None
         self._connection_over = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._failures: dict[Address, str] = {}
         self._closing = False
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._heartbeat = Heartbeat(lambda: self.connection) if settings.heartbeat else None
 
     # Life
@@ -94,17 +97,17 @@ class SessionKeeper:
 
         Raises:
             ConnectionLoss: no server took the client within ``connect_timeout``; the client is closed.
+            ClientClosedError: it was closed meanwhile, or before.
         """
         if self._runner is not None or self._closing:
             raise ClientClosedError("a client is started once; make another one")
         self._loop = asyncio.get_running_loop()
-        self._runner = self._loop.create_task(self._run(), name="corral-client")
-        self._runner.add_done_callback(self._runner_over)
+        self._runner = self.spawn(self._run(), "connections")
         if self._heartbeat is not None:
             self._heartbeat.start()
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
-                await self.feed.reached(State.CONNECTED, State.CONNECTED_READ_ONLY)
+                reached = await self.feed.reached(State.CONNECTED, State.CONNECTED_READ_ONLY)
         except TimeoutError:
             await self.close()
             raise ConnectionLoss(
@@ -113,11 +116,14 @@ class SessionKeeper:
         except BaseException:
             await self.close()
             raise
+        if reached is State.CLOSED:
+            raise ClientClosedError("the client was closed before it was connected")
 
     async def close(self) -> None:
         """End the session and the connection; what is still under way ends first, or with ConnectionLoss."""
         if self._closing:
             await self.feed.reached(State.CLOSED)
+            await self._all_over()
             return
         self._closing = True
         try:
@@ -127,21 +133,14 @@ class SessionKeeper:
                         await self._ask(OpCode.CLOSE_SESSION, "closing the session")
         finally:
             self._shut_down()
-            if self._runner is not None:
-                self._runner.cancel()
-                # A watch's callback may be what closes the client.
-                await asyncio.wait({self._runner, *self._tasks} - {asyncio.current_task()})
+            await self._all_over()
 
-    def _runner_over(self, runner: asyncio.Task[None]) -> None:
-        if not runner.cancelled() and (error := runner.exception()) is not None:
-            # A mistake of ours. Nobody must wait for a connection that nobody will make.
-            self._loop.call_exception_handler({"message": "the client failed", "exception": error, "task": runner})
-            self._closing = True
-            self._shut_down()
+    async def _all_over(self) -> None:
+        # A watch's callback may be what closes the client.
+        if left := {*self._tasks} - {asyncio.current_task()}:
+            await asyncio.wait(left)
 
     def _shut_down(self) -> None:
-        for task in self._tasks:
-            task.cancel()
         if self._heartbeat is not None:
             self._heartbeat.stop()
         for timer in (self._patience, self._expiry):
@@ -151,10 +150,35 @@ class SessionKeeper:
         if connection is not None:
             connection.abort("the client was closed")
             self._fail(connection.in_flight, ConnectionLoss("the client was closed"))
-        self._fail(self._waiting, NotSent("the client was closed"))
+        while self._waiting:
+            call = self._waiting.popleft()
+            call.fail((ConnectionLoss if call.tries else NotSent)(f"{call.path}: the client was closed"))
         if self.session is not None:
             self.session.end()
         self.feed.change(State.CLOSED)
+        self.tell(self.watches.session_lost())
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    def spawn(self, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        """Let ``work`` go on by itself, until the client closes; ``what`` it is stands in the report if it fails."""
+        task = self._loop.create_task(work, name=f"corral-client: {what}")
+        self._tasks.add(task)
+        task.add_done_callback(self._task_over)
+        if self.feed.state is State.CLOSED:
+            task.cancel()
+        return task
+
+    def _task_over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._loop.call_exception_handler({"message": f"{task.get_name()} failed", "exception": error, "task": task})
+        if task is self._runner:
+            # A mistake of ours. Nobody must wait for a connection that nobody will make.
+            self._closing = True
+            self._shut_down()
 
     def _ask(self, code: int, what: str) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()
@@ -167,7 +191,7 @@ class SessionKeeper:
     def submit(self, call: Call) -> None:
         """Send it, or keep it until there is a connection."""
         connection = self.connection
-        if connection is not None:
+        if connection is not None and not self._closing:
             connection.send(call)
         else:
             self._wait(call)
@@ -179,7 +203,7 @@ class SessionKeeper:
 
     def _wait(self, call: Call) -> None:
         if self._closing or self._runner is None:
-            call.fail(ClientClosedError("the client is closed" if self._closing else "the client was not started"))
+            call.fail(self._closed_error())
             return
         call.waits_until = self._loop.time() + self._session_timeout
         self._waiting.append(call)
@@ -206,6 +230,9 @@ class SessionKeeper:
             call = calls.popleft()
             call.fail(type(error)(f"{call.path}: {error}"))
 
+    def _closed_error(self) -> ClientClosedError:
+        return ClientClosedError("the client is closed" if self._closing else "the client was not started")
+
     def _what_failed(self) -> str:
         return "; ".join(f"{address}: {why}" for address, why in self._failures.items()) or "none was tried yet"
 
@@ -216,10 +243,19 @@ class SessionKeeper:
 
         Raises:
             AuthFailedError: the server refused it; it will not be offered again.
-            ConnectionLoss: the connection broke meanwhile; it will be offered on the next one.
+            ConnectionLoss: the connection broke meanwhile; it will be offered on the next one. NotSent, which is one of
+                them: there was no connection in time; it will not be offered.
         """
         if self._closing or self._runner is None:
-            raise ClientClosedError("the client is closed")
+            raise self._closed_error()
+        if self.connection is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._session_timeout):
+                    await self.feed.reached(State.CONNECTED, State.CONNECTED_READ_ONLY)
+            if self._closing:
+                raise self._closed_error()
+            if self.connection is None:
+                raise NotSent(f"authentication by {scheme}: no connection: {self._what_failed()}")
         answer: asyncio.Future[None] = self._loop.create_future()
         entry = (scheme, credential)
 
@@ -230,10 +266,6 @@ class SessionKeeper:
                 else:
                     answer.set_result(None)
 
-        if self.connection is None:
-            await self.feed.reached(State.CONNECTED, State.CONNECTED_READ_ONLY, State.LOST)
-        if self.connection is None:
-            raise NotSent(f"authentication by {scheme}: no connection: {self._what_failed()}")
         if entry not in self._credentials:
             self._credentials.append(entry)
         self._send_credential(self.connection, entry, answered)
@@ -257,19 +289,18 @@ class SessionKeeper:
     # Connecting
 
     async def _run(self) -> None:
-        pause = 0.0
-        tried = 0
+        backoff = Backoff(self.settings.backoff_first, self.settings.backoff_max, self._random)
+        failed = 0
         while True:
-            if tried and tried % len(self._hosts) == 0:
-                pause = min(self.settings.backoff_max, max(self.settings.backoff_first, pause * 2))
-                # Spread, so that the clients of a server that went away do not all come at once.
-                await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
+            if failed == len(self._hosts):
+                failed = 0
+                await asyncio.sleep(backoff.next())
             address = self._hosts.next()
             try:
                 connection = await self._connect(address)
             except (OSError, UnicodeError) as error:
                 # UnicodeError: a host name that is none.
-                tried += 1
+                failed += 1
                 self._failures[address] = str(error) or type(error).__name__
                 log.info("%s: %s", address, self._failures[address])
                 continue
@@ -277,37 +308,46 @@ class SessionKeeper:
                 # The session was refused, which is an answer: begin another one at once.
                 self._hosts.prefer(address)
                 continue
-            tried, pause = 0, 0.0
+            failed = 0
             self._failures.clear()
-            seeker = None
-            if self.feed.state is State.CONNECTED_READ_ONLY:
-                seeker = self._loop.create_task(self._seek_writable(connection))
-            try:
-                await self._connection_over.wait()
-            finally:
-                if seeker is not None:
-                    seeker.cancel()
-            await asyncio.sleep(self._random.uniform(0, self.settings.backoff_first))
+            began_at = self._loop.time()
+            await self._connection_over.wait()
+            if self._loop.time() - began_at > self.settings.backoff_max:
+                # One that ends at once is as good as none: a server that takes every client and then fails would
+                # otherwise see them all come back without a pause.
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
 
     async def _connect(self, address: Address) -> Connection | None:
-        """One attempt; None if the server says that the session has expired."""
+        """Try a server, by each address that its name stands for now; None if it says that the session has expired."""
+        patience = max(1.0, self._session_timeout / len(self._hosts))
+        async with asyncio.timeout(patience):
+            places = await look_up(address)
+        self._random.shuffle(places)
+        for place in places[:-1]:
+            with contextlib.suppress(OSError):
+                return await self._attempt(address, place, patience)
+        return await self._attempt(address, places[-1], patience)
+
+    async def _attempt(self, address: Address, place: str, patience: float) -> Connection | None:
         settings, session = self.settings, self.session
         # A session that only a read-only server knows means nothing to the others.
         known = session if session is not None and not session.read_only else None
         request = ConnectRequest(
             0,
             self._zxid,
-            round(self._session_timeout * 1000) if known is None else round(known.timeout * 1000),
+            round(settings.session_timeout * 1000),
             known.id if known is not None else 0,
             known.password if known is not None else _NO_PASSWORD,
         )
         connection, response, read_only = await dial(
             self,
             address,
+            place,
             request,
             read_only=settings.read_only,
             ssl=settings.ssl,
-            timeout=max(1.0, self._session_timeout / len(self._hosts)),
+            timeout=patience,
             max_reply_bytes=settings.max_reply_bytes,
         )
         if connection.has_ended:
@@ -334,15 +374,21 @@ class SessionKeeper:
         self._connection_over.clear()
         timeout = response.timeout_ms / 1000
         password = response.password or _NO_PASSWORD
+        if self.session is not None and self.session.id != response.session_id:
+            if self.session.read_only:
+                self.session.end()
+                self.session = None
+            else:
+                self._lose_session(f"{connection.address} gave another one")
         session = self.session
         is_resumed = session is not None
-        if session is None or session.id != response.session_id:
-            if session is not None:
-                session.end()
-            session = Session(response.session_id, password, timeout, read_only=read_only)
-            self.session = session
-        elif not read_only:
-            session.read_only = False
+        if session is None:
+            session = self.session = Session(response.session_id, password, timeout, read_only=read_only)
+        else:
+            # Each server grants what its own settings allow.
+            session.timeout, session.password = timeout, password
+            if not read_only:
+                session.read_only = False
         self.connection = connection
         connection.establish(timeout)
         for entry in self._credentials:
@@ -361,11 +407,15 @@ class SessionKeeper:
             # Those that were cancelled meanwhile need not be sent.
             if not call.future.done():
                 connection.send(call)
-        self._tell(self.watches.resumed())
-        self.feed.change(State.CONNECTED_READ_ONLY if read_only else State.CONNECTED)
+        if read_only:
+            self._seeker = self.spawn(self._seek_writable(connection), "search for a server that takes writes")
+        self.tell(self.watches.resumed())
+        if self.connection is connection:
+            # Whoever was told may have left this server again.
+            self.feed.change(State.CONNECTED_READ_ONLY if read_only else State.CONNECTED)
 
     def _watches_restored(self, error: int) -> None:
-        if error:
+        if error not in (0, ErrorCode.CONNECTION_LOSS):
             log.error("the server refused to set the watches anew: error %d", error)
             if self.connection is not None:
                 self.connection.abort("the watches could not be set anew")
@@ -375,17 +425,20 @@ class SessionKeeper:
     def notified(self, zxid: int, event: WatcherEvent) -> None:
         """A watch fired: tell whoever set it."""
         try:
-            kind = EventKind(event.type)
-        except ValueError:
+            kind = KINDS_TOLD[event.type]
+        except KeyError:
             log.warning("an event of the unknown type %d", event.type)
             return
-        self._tell(self.watches.fire(kind, decode_text(event.path or b""), zxid))
+        self.tell(self.watches.fire(kind, decode_text(event.path or b""), zxid))
 
     def connection_ended(self, connection: Connection, reason: str) -> None:
         """The connection is over: fail what may have been done, keep what only asks."""
         if connection is not self.connection:
             return
         self.connection = None
+        if self._seeker is not None:
+            self._seeker.cancel()
+            self._seeker = None
         self._zxid = max(self._zxid, connection.zxid)
         self._failures[connection.address] = reason
         log.info("connection to %s is over: %s", connection.address, reason)
@@ -427,25 +480,18 @@ class SessionKeeper:
             self._expiry = None
         self._fail(self._waiting, SessionExpired(f"session {session} has ended"))
         self.feed.change(State.LOST)
-        self._tell(self.watches.session_lost())
+        self.tell(self.watches.session_lost())
 
     # Telling
 
-    def _tell(self, told: Iterable[tuple[Callable[[WatchEvent], object], WatchEvent]]) -> None:
+    def tell(self, told: Iterable[tuple[Callable[[WatchEvent], object], WatchEvent]]) -> None:
         for callback, event in told:
             try:
                 outcome = callback(event)
                 if asyncio.iscoroutine(outcome):
-                    task = self._loop.create_task(outcome)
-                    self._tasks.add(task)
-                    task.add_done_callback(self._callback_over)
+                    self.spawn(outcome, f"watch callback for {event}")
             except Exception as error:
                 self._loop.call_exception_handler({"message": f"watch callback for {event}", "exception": error})
-
-    def _callback_over(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._loop.call_exception_handler({"message": "watch callback", "exception": task.exception()})
 
     # From a read-only server to another one
 
@@ -463,12 +509,12 @@ class SessionKeeper:
 
 async def _takes_writes(address: Address, ssl: SSLContext | None) -> bool:
     try:
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(_SEEK_PATIENCE_S):
             reader, writer = await asyncio.open_connection(address.host, address.port, ssl=ssl)
             try:
                 writer.write(b"isro")
-                return (await reader.read(16)).startswith(b"rw")
+                return await reader.readexactly(2) == b"rw"
             finally:
-                writer.close()
-    except OSError:
+                writer.transport.abort()
+    except (OSError, EOFError, UnicodeError):
         return False

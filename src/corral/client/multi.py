@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from corral.client.errors import RuntimeInconsistencyError
-from corral.client.results import STAT_BYTES, Created, decode_names, decode_stat, decode_znode
+from corral.client.results import STAT_BYTES, Created, decode_stat, decode_znode
 from corral.jute.errors import error_of
 from corral.jute.ops import OpCode
 from corral.jute.primitives import JuteError, Reader, decode_text
@@ -44,6 +44,8 @@ def decode_results(frame: bytes, start: int, end: int, paths: Sequence[str], sho
         if header.done:
             raise JuteError(f"{len(results)} results for {len(paths)} operations")
         results.append(_decode_result(reader, header, path, shown))
+    if not MultiHeader.decode(reader).done:
+        raise JuteError(f"more than {len(paths)} results")
     return results
 
 
@@ -68,12 +70,9 @@ def _decode_result(reader: Reader, header: MultiHeader, path: str, shown: Callab
         case OpCode.DELETE | OpCode.CHECK:
             return None
         case OpCode.GET_DATA:
+            znode = decode_znode(reader.data, at, end)
             reader.read_buffer()
             reader.position += STAT_BYTES
-            return decode_znode(reader.data, at, end)
-        case OpCode.GET_CHILDREN:
-            for _ in range(reader.read_int()):
-                reader.read_buffer()
-            return decode_names(reader.data, at, end)
+            return znode
         case _:
             raise JuteError(f"a result of the unknown type {header.type}")

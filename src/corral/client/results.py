@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from corral.jute import records
 from corral.jute.owner import OwnerKind, OwnerRules
-from corral.jute.primitives import Reader, decode_text, write_int
+from corral.jute.primitives import JuteError, Reader, decode_text, write_int
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,51 +171,68 @@ def decode_nothing(frame: bytes, start: int, end: int) -> None:
 
 
 def decode_stat(frame: bytes, start: int, end: int) -> Stat:
+    if end - start < STAT_BYTES:
+        raise JuteError(f"a stat of {end - start} bytes")
     return Stat._make(_STAT.unpack_from(frame, start))
 
 
 def decode_znode(frame: bytes, start: int, end: int) -> Znode:
     (length,) = _INT.unpack_from(frame, start)
     start += 4
-    if length < 0:
-        return Znode(NULL, Stat._make(_STAT.unpack_from(frame, start)))
+    if length == -1:
+        return Znode(NULL, decode_stat(frame, start, end))
     stop = start + length
-    return Znode(frame[start:stop], Stat._make(_STAT.unpack_from(frame, stop)))
+    if not start <= stop <= end:
+        raise JuteError(f"data of {length} bytes where {end - start} are left")
+    return Znode(frame[start:stop], decode_stat(frame, stop, end))
+
+
+def _decode_text(frame: bytes, start: int, end: int) -> tuple[str, int]:
+    begin = start + 4
+    stop: int = begin + _INT.unpack_from(frame, start)[0]
+    if not begin <= stop <= end:
+        raise JuteError(f"a text of {stop - begin} bytes where {end - begin} are left")
+    return decode_text(frame[begin:stop]), stop
 
 
 def decode_path(frame: bytes, start: int, end: int) -> str:
-    (length,) = _INT.unpack_from(frame, start)
-    return decode_text(frame[start + 4 : start + 4 + length])
+    return _decode_text(frame, start, end)[0]
 
 
 def decode_created(frame: bytes, start: int, end: int) -> Created:
-    path = decode_path(frame, start, end)
-    return Created(path, decode_stat(frame, end - _STAT.size, end))
+    path, position = _decode_text(frame, start, end)
+    return Created(path, decode_stat(frame, position, end))
 
 
 def decode_number(frame: bytes, start: int, end: int) -> int:
+    if end - start < 4:
+        raise JuteError(f"a number of {end - start} bytes")
     number: int = _INT.unpack_from(frame, start)[0]
     return number
 
 
-def _decode_names(frame: bytes, start: int) -> tuple[list[str], int]:
+def _decode_names(frame: bytes, start: int, end: int) -> tuple[list[str], int]:
     (count,) = _INT.unpack_from(frame, start)
     position = start + 4
     names = []
     unpack = _INT.unpack_from
     for _ in range(count):
-        stop = position + 4 + unpack(frame, position)[0]
-        names.append(decode_text(frame[position + 4 : stop]))
-        position = stop
+        begin = position + 4
+        position = begin + unpack(frame, position)[0]
+        if not begin <= position <= end:
+            raise JuteError(f"a name of {position - begin} bytes where {end - begin} are left")
+        names.append(decode_text(frame[begin:position]))
+    if position > end:
+        raise JuteError(f"{end - start} bytes are no list of names")
     return names, position
 
 
 def decode_names(frame: bytes, start: int, end: int) -> list[str]:
-    return _decode_names(frame, start)[0]
+    return _decode_names(frame, start, end)[0]
 
 
 def decode_listing(frame: bytes, start: int, end: int) -> Listing:
-    names, position = _decode_names(frame, start)
+    names, position = _decode_names(frame, start, end)
     return Listing(names, decode_stat(frame, position, end))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -72,8 +73,9 @@ class StateFeed:
 
     def __init__(self) -> None:
         self.state = State.CONNECTING
-        self._waiting: dict[State, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[State, set[asyncio.Future[State]]] = {}
         self._queues: set[asyncio.Queue[State]] = set()
+        self._untold: deque[State] = deque()
         self.listeners: list[Callable[[State], object]] = []
         """Called with each state as it is entered."""
 
@@ -82,6 +84,17 @@ class StateFeed:
         if state is self.state:
             return
         self.state = state
+        self._untold.append(state)
+        if len(self._untold) > 1:
+            # A listener has caused this change: everybody hears of the one before first.
+            return
+        while self._untold:
+            try:
+                self._tell(self._untold[0])
+            finally:
+                self._untold.popleft()
+
+    def _tell(self, state: State) -> None:
         for listener in tuple(self.listeners):
             try:
                 listener(state)
@@ -97,17 +110,17 @@ class StateFeed:
             self._waiting.clear()
         for future in woken:
             if not future.done():
-                future.set_result(None)
+                future.set_result(state)
 
-    async def reached(self, *states: State) -> None:
-        """Return when one of ``states`` is entered, at once if it is the current one; also when all is closed."""
+    async def reached(self, *states: State) -> State:
+        """The first of ``states`` that is entered, at once if it is the current one; CLOSED if that comes before."""
         if self.state in states or self.state is State.CLOSED:
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            return self.state
+        future: asyncio.Future[State] = asyncio.get_running_loop().create_future()
         for state in states:
             self._waiting.setdefault(state, set()).add(future)
         try:
-            await future
+            return await future
         finally:
             for state in states:
                 self._waiting.get(state, set()).discard(future)

@@ -40,8 +40,9 @@ class Watch:
         self._table = table
         self._callback = callback
         self._events: deque[WatchEvent] = deque()
-        self._arrival: asyncio.Future[None] | None = None
+        self._arrived = asyncio.Event()
         self._key = client.key(path).decode()
+        self._start_lock = asyncio.Lock()
         self._is_set = False
         self._is_closed = False
 
@@ -50,11 +51,23 @@ class Watch:
         return f"<Watch {self._table.name.lower()} {self.path}, {state}, {len(self._events)} events wait>"
 
     async def start(self) -> Self:
-        """Set it; when this returns, no later change is missed while the connection lives."""
-        if self._is_closed:
-            raise RuntimeError("the watch is closed; make another one")
-        if not self._is_set:
-            await self._client.add_watch(self.path, self._take, recursive=self._table is Lasting.RECURSIVE)
+        """Set it; when this returns, no later change is missed while the connection lives.
+
+        Raises ConnectionLoss or SessionExpired when there is no connection in time; cancelled or failed, it is not set,
+        and can be started again.
+        """
+        async with self._start_lock:
+            if self._is_closed:
+                raise RuntimeError("the watch is closed; make another one")
+            if self._is_set:
+                return self
+            try:
+                await self._client.add_watch(self.path, self._take, recursive=self._table is Lasting.RECURSIVE)
+            except BaseException:
+                self._client.forget_watch(self._key, self.path, self._table, self._take)
+                raise
+            if self._is_closed:
+                raise RuntimeError("the watch was closed while it was set")
             self._is_set = True
             self._client.on_state(self._follow_state)
         return self
@@ -63,11 +76,13 @@ class Watch:
         """End it, also on the server if nobody else watches the same."""
         if self._is_closed:
             return
+        self._end()
+        await self._client.drop_watch(self._key, self.path, self._table, self._take)
+
+    def _end(self) -> None:
         self._is_closed = True
-        self._wake()
-        if self._is_set:
-            self._client.off_state(self._follow_state)
-            await self._client.drop_watch(self._key, self.path, self._table, self._take)
+        self._arrived.set()
+        self._client.off_state(self._follow_state)
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -88,27 +103,22 @@ class Watch:
         while not self._events:
             if self._is_closed or self._client.state is State.CLOSED:
                 raise StopAsyncIteration
-            self._arrival = asyncio.get_running_loop().create_future()
-            try:
-                await self._arrival
-            finally:
-                self._arrival = None
+            self._arrived.clear()
+            await self._arrived.wait()
         return self._events.popleft()
 
     def _take(self, event: WatchEvent) -> object:
+        if event.kind is EventKind.PERSISTENT_WATCH_REMOVED:
+            self._end()
         if self._callback is not None:
             return self._callback(event)
         if len(self._events) >= QUEUED_MAX:
             self._events.clear()
             event = WatchEvent(EventKind.MISSED, self.path)
         self._events.append(event)
-        self._wake()
+        self._arrived.set()
         return None
 
     def _follow_state(self, state: State) -> None:
         if state is State.CLOSED:
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+            self._arrived.set()

@@ -12,7 +12,7 @@ from corral.jute.ops import OpCode, WatcherType
 from corral.jute.records import SetWatches, SetWatches2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 PIECE_BYTES: Final = 128 * 1024
 """Paths in one setWatches, at most: what Apache's client sends, and far below what servers refuse."""
@@ -28,7 +28,11 @@ class EventKind(IntEnum):
     MISSED = -1
     """The connection was away and is back: what happened in between has not been told. Only for lasting watches."""
     LOST = -2
-    """The session has ended, and with it this watch. Only for one-shot watches."""
+    """The session has ended, or the client is closed, and with it this watch. Only for one-shot watches."""
+    DATA_WATCH_REMOVED = 5
+    """By :meth:`Client.remove_watches`, as the two that follow: this watch has ended."""
+    CHILD_WATCH_REMOVED = 6
+    PERSISTENT_WATCH_REMOVED = 7
 
 
 class WatchEvent(NamedTuple):
@@ -62,6 +66,18 @@ _ONE_SHOT_FIRED: Final = {
     EventKind.CHILDREN_CHANGED: (OneShot.CHILDREN,),
 }
 
+_ONE_SHOT_REMOVED: Final = {
+    OneShot.DATA: (WatcherType.DATA, EventKind.DATA_WATCH_REMOVED),
+    OneShot.EXISTS: (WatcherType.DATA, EventKind.DATA_WATCH_REMOVED),
+    OneShot.CHILDREN: (WatcherType.CHILDREN, EventKind.CHILD_WATCH_REMOVED),
+}
+_LASTING_REMOVED: Final = {
+    Lasting.PERSISTENT: WatcherType.PERSISTENT,
+    Lasting.RECURSIVE: WatcherType.PERSISTENT_RECURSIVE,
+}
+KINDS_TOLD: Final = {int(kind): kind for kind in _ONE_SHOT_FIRED}
+"""The kinds that servers tell of, by their codes; the others are the client's own."""
+
 
 class WatchRegistry:
     """All watches of one client."""
@@ -89,6 +105,10 @@ class WatchRegistry:
         """``callback`` gets every event from now on."""
         self._lasting[table].setdefault(key, []).append(callback)
 
+    def has_lasting(self, table: Lasting, key: str, callback: Callable[[WatchEvent], object]) -> bool:
+        """Whether ``callback`` gets events."""
+        return callback in self._lasting[table].get(key, ())
+
     def remove_lasting(self, table: Lasting, key: str, callback: Callable[[WatchEvent], object]) -> bool:
         """Forget it; returns whether it was the last one, so that the server need not watch any more."""
         callbacks = self._lasting[table].get(key)
@@ -100,26 +120,42 @@ class WatchRegistry:
         del self._lasting[table][key]
         return True
 
-    def forget(self, kind: WatcherType, key: str) -> None:
-        """The server has removed all of that kind: forget them too."""
-        if kind in (WatcherType.DATA, WatcherType.ANY):
-            self._one_shot[OneShot.DATA].pop(key, None)
-            self._one_shot[OneShot.EXISTS].pop(key, None)
-        if kind in (WatcherType.CHILDREN, WatcherType.ANY):
-            self._one_shot[OneShot.CHILDREN].pop(key, None)
-        if kind in (WatcherType.PERSISTENT, WatcherType.ANY):
-            self._lasting[Lasting.PERSISTENT].pop(key, None)
-        if kind in (WatcherType.PERSISTENT_RECURSIVE, WatcherType.ANY):
-            self._lasting[Lasting.RECURSIVE].pop(key, None)
+    def lasting(self, kind: WatcherType, key: str) -> list[tuple[Lasting, Callable[[WatchEvent], object]]]:
+        """Who gets lasting events of that kind now."""
+        return [
+            (table, callback)
+            for table, of in _LASTING_REMOVED.items()
+            if kind in (of, WatcherType.ANY)
+            for callback in self._lasting[table].get(key, ())
+        ]
+
+    def forget(
+        self, kind: WatcherType, key: str, lasting: Iterable[tuple[Lasting, Callable[[WatchEvent], object]]]
+    ) -> Iterator[tuple[Callable[[WatchEvent], object], WatchEvent]]:
+        """The server has removed all of that kind: forget them too, and tell them.
+
+        ``lasting`` are those that there were when it was asked to: what has been added since then comes later there.
+        """
+        path = self._shown(key)
+        for table, (of, told) in _ONE_SHOT_REMOVED.items():
+            if kind in (of, WatcherType.ANY):
+                for callback in self._one_shot[table].pop(key, ()):
+                    yield callback, WatchEvent(told, path)
+        for table_of_it, callback in lasting:
+            if self.has_lasting(table_of_it, key, callback):
+                self.remove_lasting(table_of_it, key, callback)
+                yield callback, WatchEvent(EventKind.PERSISTENT_WATCH_REMOVED, path)
 
     # What happened
 
     def fire(self, kind: EventKind, key: str, zxid: int) -> Iterator[tuple[Callable[[WatchEvent], object], WatchEvent]]:
         """Who gets the event that a server has sent, and what they get."""
         event = WatchEvent(kind, self._shown(key), zxid)
+        told: list[Callable[[WatchEvent], object]] = []
         for table in _ONE_SHOT_FIRED[kind]:
-            for callback in self._one_shot[table].pop(key, ()):
-                yield callback, event
+            told += [each for each in self._one_shot[table].pop(key, ()) if each not in told]
+        for callback in told:
+            yield callback, event
         for callback in tuple(self._lasting[Lasting.PERSISTENT].get(key, ())):
             yield callback, event
         recursive = self._lasting[Lasting.RECURSIVE]
@@ -137,12 +173,12 @@ class WatchRegistry:
 
     def session_lost(self) -> Iterator[tuple[Callable[[WatchEvent], object], WatchEvent]]:
         """Forget the one-shot watches, and tell those who wait for them."""
+        lost = [item for table in self._one_shot.values() for item in table.items()]
         for table in self._one_shot.values():
-            lost = list(table.items())
             table.clear()
-            for key, callbacks in lost:
-                for callback in callbacks:
-                    yield callback, WatchEvent(EventKind.LOST, self._shown(key))
+        for key, callbacks in lost:
+            for callback in callbacks:
+                yield callback, WatchEvent(EventKind.LOST, self._shown(key))
 
     # What a server must be told
 
@@ -173,7 +209,8 @@ class WatchRegistry:
             yield _set_watches(zxid, piece)
 
     def _shown(self, key: str) -> str:
-        if not self._chroot:
+        # The configuration of the ensemble has one path for everybody.
+        if not self._chroot or not (key + "/").startswith(self._chroot + "/"):
             return key
         return key[len(self._chroot) :] or "/"
 

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "purge": "corral.cli.purge",
     "restart": "corral.cli.control",
     "server": "corral.cli.server",
+    "shell": "corral.cli.shell.entry",
     "snapshot": "corral.cli.snapshot",
     "start": "corral.cli.control",
     "status": "corral.cli.control",

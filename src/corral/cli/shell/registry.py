@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corral.cli.shell import ensemble, quotas, reading, session, watching, writing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -11,7 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-_ALL: Final[tuple[Command, ...]] = ()
+_ALL: Final[tuple[Command, ...]] = (
+    *reading.COMMANDS,
+    *writing.COMMANDS,
+    *quotas.COMMANDS,
+    *watching.COMMANDS,
+    *ensemble.COMMANDS,
+    *session.COMMANDS,
+)
 
 COMMANDS: Final[Mapping[str, Command]] = {command.name: command for command in _ALL}
 """A module that has commands gives them as a tuple of its own, which is added to the one above."""

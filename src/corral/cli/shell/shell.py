@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from corral.cli.shell.output import Output
     from corral.client import Client
 
-__all__ = ["NOT_FOUND", "Connecting", "Shell", "usage_lines"]
+__all__ = ["NOT_FOUND", "Connecting", "Shell"]
 
 NOT_FOUND: Final = 127
 """The exit status of a command that does not exist, as in a Unix shell."""
@@ -97,16 +97,22 @@ class Shell:
         except ValueError as error:
             raise CommandError(str(error)) from None
 
-    async def connect(self, hosts: str) -> None:
-        """Connect to another service, leaving the one there is. Raises CommandError if no server answers."""
+    async def connect(self, hosts: str, *, quietly: bool = False) -> None:
+        """Connect to another service, leaving the one there is; ``quietly`` does not print that it is connected.
+
+        Raises CommandError if no server answers.
+        """
         client = self.open(hosts)
         await self.close()
         self._client, self.hosts = client, hosts
+        if not quietly:
+            client.on_state(self.events.state_changed)
         try:
             await client.start()
         except corral.ConnectionLoss as error:
             raise CommandError(str(error)) from None
-        client.on_state(self.events.state_changed)
+        if quietly:
+            client.on_state(self.events.state_changed)
 
     async def connect_in_background(self, hosts: str, patience: float) -> None:
         """The same, but go on trying; return when it is connected, at the latest after so many seconds."""
@@ -165,7 +171,7 @@ class Shell:
         name, *rest = words
         command = COMMANDS.get(name)
         if command is None:
-            for line in usage_lines():
+            for line in _usage_lines():
                 self.output.message(line)
             self.output.error(f"Command not found: Command not found {name}")
             self.status = NOT_FOUND
@@ -203,8 +209,16 @@ class Shell:
             return 1
         return self.status
 
+    def help_lines(self, name: str = "") -> list[str]:
+        """All commands, or what one does. Raises CommandError if there is none of that name."""
+        if not name:
+            return _usage_lines()
+        if name not in COMMANDS:
+            raise CommandError(f"There is no command {name}.")
+        command = COMMANDS[name]
+        return [command.usage_line, *([command.summary] if command.summary else []), *command.option_lines]
 
-def usage_lines() -> list[str]:
-    """The list of all commands."""
+
+def _usage_lines() -> list[str]:
     lines = [f"\t{COMMANDS[name].usage_line}" for name in sorted(COMMANDS)]
     return ["corral shell --server host:port [command]", *lines]

@@ -76,18 +76,18 @@ def test_a_member_is_put_back_after_the_loss_of_its_session(zookeeper_shared: Ad
             corral.connect(zookeeper_shared) as zk,
             corral.connect(zookeeper_shared) as watcher,
             Members(watcher, GROUP) as members,
+            Registration(zk, GROUP, "a", b"1") as member,
         ):
-            async with Registration(zk, GROUP, "a", b"1") as member:
-                await member.update(b"2")
-                await members.refresh()
-                changes = members.changes()
-                first = member.zxid
-                expire(zk, zookeeper_shared)
-                events = [await asyncio.wait_for(anext(changes), PATIENCE_S) for _ in range(2)]
-                assert [each.kind for each in events] == [MemberEventKind.LEFT, MemberEventKind.JOINED]
-                assert events[1].member is not None
-                assert events[1].member.data == b"2"
-                assert events[1].member.zxid == member.zxid > first
+            await member.update(b"2")
+            await members.refresh()
+            changes = members.changes()
+            first = member.zxid
+            expire(zk, zookeeper_shared)
+            events = [await asyncio.wait_for(anext(changes), PATIENCE_S) for _ in range(2)]
+            assert [each.kind for each in events] == [MemberEventKind.LEFT, MemberEventKind.JOINED]
+            assert events[1].member is not None
+            assert events[1].member.data == b"2"
+            assert events[1].member.zxid == member.zxid > first
 
     asyncio.run(main())
 
@@ -134,14 +134,14 @@ def test_the_list_catches_up_after_a_lost_connection(zookeeper_shared: Address) 
             corral.connect(zookeeper_shared) as zk,
             corral.connect(zookeeper_shared) as watcher,
             Members(watcher, GROUP) as members,
+            Registration(zk, GROUP, "a"),
         ):
-            async with Registration(zk, GROUP, "a"):
-                await until(members, lambda them: len(them) == 1)
-                zookeeper_shared.server.drop_connections()
-                async with Registration(zk, GROUP, "b", b"2"):
-                    await until(members, lambda them: names(them) == ["a", "b"])
-                expire(watcher, zookeeper_shared)
-                await until(members, lambda them: names(them) == ["a"])
+            await until(members, lambda them: len(them) == 1)
+            zookeeper_shared.server.drop_connections()
+            async with Registration(zk, GROUP, "b", b"2"):
+                await until(members, lambda them: names(them) == ["a", "b"])
+            expire(watcher, zookeeper_shared)
+            await until(members, lambda them: names(them) == ["a"])
 
     asyncio.run(main())
 

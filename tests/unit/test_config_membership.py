@@ -5,19 +5,25 @@ from pathlib import Path
 import pytest
 
 from corral.server.config import ConfigError, Entry, Layer, from_properties, read
-from corral.server.config.membership import ClientAddress, Member, parse_member
+from corral.server.config.membership import ClientAddress, Member, PeerAddress, parse_member
+
+LOCALHOST = (PeerAddress("localhost", 2888, 3888),)
+A = PeerAddress("a", 1, 2)
 
 
 @pytest.mark.parametrize(
     ("text", "member"),
     [
-        ("localhost:2888:3888", Member(1, True, None)),
-        ("localhost:2888:3888;2181", Member(1, True, ClientAddress(None, 2181))),
-        ("localhost:2888:3888:participant;10.0.0.1:2181", Member(1, True, ClientAddress("10.0.0.1", 2181))),
-        ("a:1:2:OBSERVER;2181", Member(1, False, ClientAddress(None, 2181))),
-        ("a:1:2|b:3:4;[::1]:2181", Member(1, True, ClientAddress("::1", 2181))),
-        ("[2001:db8::1]:1:2;0.0.0.0:2181;2281", Member(1, True, ClientAddress(None, 2181))),
-        ("a:1:2;;2281", Member(1, True, None)),
+        ("localhost:2888:3888", Member(1, LOCALHOST, True, None)),
+        ("localhost:2888:3888;2181", Member(1, LOCALHOST, True, ClientAddress(None, 2181))),
+        ("localhost:2888:3888:participant;10.0.0.1:2181", Member(1, LOCALHOST, True, ClientAddress("10.0.0.1", 2181))),
+        ("a:1:2:OBSERVER;2181", Member(1, (A,), False, ClientAddress(None, 2181))),
+        ("a:1:2|b:3:4;[::1]:2181", Member(1, (A, PeerAddress("b", 3, 4)), True, ClientAddress("::1", 2181))),
+        (
+            "[2001:db8::1]:1:2;0.0.0.0:2181;2281",
+            Member(1, (PeerAddress("2001:db8::1", 1, 2),), True, ClientAddress(None, 2181), ClientAddress(None, 2281)),
+        ),
+        ("a:1:2;;2281", Member(1, (A,), True, None, ClientAddress(None, 2281))),
     ],
 )
 def test_lines_are_read(text: str, member: Member) -> None:

@@ -12,7 +12,7 @@ from corral.server.config.errors import ConfigError
 from corral.server.config.sources import Entry, wrong_value
 from corral.server.config.values import Switch
 
-__all__ = ["ClientAddress", "Member", "client_address", "parse_member"]
+__all__ = ["ClientAddress", "Member", "PeerAddress", "client_address", "parse_member"]
 
 PORT: Final = r"[0-9]{1,5}"
 HOST: Final = r"\[[0-9a-fA-F:.%]+\]|[^\[\]:;|]+"
@@ -28,12 +28,24 @@ class ClientAddress(NamedTuple):
     port: int
 
 
+class PeerAddress(NamedTuple):
+    """One address at which the others reach a member."""
+
+    host: str
+    quorum_port: int
+    """Where it listens while it leads."""
+    election_port: int
+
+
 class Member(NamedTuple):
     """One ``server.N`` line."""
 
     server_id: int
+    addresses: tuple[PeerAddress, ...]
     is_participant: bool
+    """Whether it votes; an observer does not."""
     client: ClientAddress | None
+    secure_client: ClientAddress | None = None
 
 
 def parse_member(key: str, text: str) -> Member:
@@ -42,28 +54,29 @@ def parse_member(key: str, text: str) -> Member:
     if not re.fullmatch(r"-?[0-9]{1,18}", number):
         raise ValueError(f"{number} is not a server number")
     peers, *clients = text.split(";")
-    roles = {peer_role(address.strip()) for address in peers.split("|")}
+    parsed = [parse_peer(address.strip()) for address in peers.split("|")]
+    roles = {role for _, role in parsed}
     if len(roles) > 1:
         raise ValueError("the addresses of one server have different roles")
     if len(clients) > 2:
         raise ValueError("there are more than two client addresses")
-    client = parse_client_address(clients[0].strip()) if clients and clients[0].strip() else None
-    return Member(int(number), roles == {"participant"}, client)
+    plain, secure = (parse_client_address(part.strip()) if part.strip() else None for part in (*clients, "", "")[:2])
+    addresses = tuple(address for address, _ in parsed)
+    return Member(int(number), addresses, roles == {"participant"}, plain, secure)
 
 
-def peer_role(text: str) -> str:
-    """The role that one ``host:port:port[:role]`` gives."""
+def parse_peer(text: str) -> tuple[PeerAddress, str]:
+    """The address and the role that one ``host:port:port[:role]`` gives."""
     matched = PEER_ADDRESS.fullmatch(text)
     if matched is None:
         raise ValueError(f"{text!r} is not host:port:port[:role]")
-    check_port(matched["quorum"])
-    check_port(matched["election"])
-    if matched["quorum"] == matched["election"]:
+    address = PeerAddress(matched["host"].strip("[]"), check_port(matched["quorum"]), check_port(matched["election"]))
+    if address.quorum_port == address.election_port:
         raise ValueError("the port of the quorum and that of the election are the same")
     role = (matched["role"] or "participant").lower()
     if role not in ("participant", "observer"):
         raise ValueError(f"{role} is not a role; they are participant and observer")
-    return role
+    return address, role
 
 
 def parse_client_address(text: str) -> ClientAddress:

@@ -1,0 +1,224 @@
+"""A server of which a test decides every byte, for what a real one does rarely or never."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corral.jute.ops import SYNC_CONNECTED, OpCode, Xid
+from corral.jute.primitives import Reader, write_boolean, write_buffer, write_int, write_text
+from corral.jute.records import ConnectRequest, ConnectResponse, Stat, WatcherEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+    from typing import Self
+
+SESSION: Final = 0x1001
+PASSWORD: Final = b"sixteen letters!"
+PATIENCE_S: Final = 20.0
+"""Nothing that a test waits for takes longer, however busy the machine."""
+
+_INT = struct.Struct(">i")
+_HEADER = struct.Struct(">ii")
+_REPLY = struct.Struct(">iqi")
+
+
+class Request(NamedTuple):
+    """What a client sent."""
+
+    xid: int
+    op: int
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        """The path that the body begins with."""
+        path = Reader(self.body).read_text()
+        assert path is not None
+        return path
+
+
+def frame(payload: bytes) -> bytes:
+    """A payload with its length in front."""
+    return _INT.pack(len(payload)) + payload
+
+
+def reply(xid: int, body: bytes = b"", *, zxid: int = 1, error: int = 0) -> bytes:
+    """The frame of a reply."""
+    return frame(_REPLY.pack(xid, zxid, error) + body)
+
+
+def event(kind: int, path: str, *, zxid: int = -1) -> bytes:
+    """The frame of a watch that fires."""
+    body = WatcherEvent(kind, SYNC_CONNECTED, path.encode()).to_bytes()
+    return reply(Xid.NOTIFICATION, body, zxid=zxid)
+
+
+def welcome(
+    session_id: int = SESSION, timeout_ms: int = 10_000, *, read_only: bool = False, password: bytes = PASSWORD
+) -> bytes:
+    """The frame that answers a handshake."""
+    out = bytearray(ConnectResponse(0, timeout_ms, session_id, password).to_bytes())
+    write_boolean(out, read_only)
+    return frame(bytes(out))
+
+
+REFUSAL: Final = welcome(0, 0, password=bytes(16))
+"""The session has expired."""
+
+
+def stat_body(*, version: int = 0, owner: int = 0, zxid: int = 1) -> bytes:
+    return Stat(zxid, zxid, 0, 0, version, 0, 0, owner, 0, 0, zxid).to_bytes()
+
+
+def znode_body(data: bytes | None = b"data") -> bytes:
+    out = bytearray()
+    write_buffer(out, data)
+    return bytes(out) + stat_body()
+
+
+def created_body(path: str, *, owner: int = 0) -> bytes:
+    out = bytearray()
+    write_text(out, path)
+    return bytes(out) + stat_body(owner=owner)
+
+
+def names_body(*names: str) -> bytes:
+    out = bytearray()
+    write_int(out, len(names))
+    for name in names:
+        write_text(out, name)
+    return bytes(out)
+
+
+class Visit:
+    """One connection of a client."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.pings = 0
+        """How many have been answered."""
+
+    async def handshake(self) -> tuple[ConnectRequest, bool]:
+        """What the client wants, and whether a read-only server will do."""
+        reader = Reader(await self._read_frame())
+        return ConnectRequest.decode(reader), reader.read_boolean()
+
+    async def accept(self, answer: bytes | None = None) -> ConnectRequest:
+        """Let the client in."""
+        request, _ = await self.handshake()
+        self.send(answer if answer is not None else welcome())
+        return request
+
+    async def read(self) -> Request:
+        """The client's next request; pings are answered by the way. Raises EOFError when the connection is over."""
+        while True:
+            payload = await self._read_frame()
+            xid, op = _HEADER.unpack_from(payload)
+            if xid != Xid.PING:
+                return Request(xid, op, payload[_HEADER.size :])
+            self.pings += 1
+            self.send(reply(Xid.PING))
+
+    async def expect(self, op: OpCode) -> Request:
+        """The next request, which is an ``op``."""
+        request = await self.read()
+        assert request.op == op, f"{OpCode(request.op).name} where {op.name} was expected"
+        return request
+
+    async def answer(self, op: OpCode, body: bytes = b"", *, zxid: int = 1, error: int = 0) -> Request:
+        """Answer the next request, which is an ``op``."""
+        request = await self.expect(op)
+        self.send(reply(request.xid, body, zxid=zxid, error=error))
+        return request
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    def close(self) -> None:
+        """End the connection, after what has been sent."""
+        self._writer.close()
+
+    def reset(self) -> None:
+        """Break it at once."""
+        self._writer.transport.abort()
+
+    async def over(self) -> None:
+        """Wait until the client has closed the connection; what it sends before is answered with a plain yes."""
+        with suppress(EOFError, ConnectionError):
+            while True:
+                request = await self.read()
+                self.send(reply(request.xid))
+        self.close()
+
+    async def _read_frame(self) -> bytes:
+        (size,) = _INT.unpack(await self._reader.readexactly(4))
+        return await self._reader.readexactly(size)
+
+
+class Peer:
+    """Listens on a free port of this machine, in the loop of the test.
+
+    Without a ``script`` the test takes each connection with :meth:`visit`; with one, the script has every connection,
+    and the connection ends with it.
+    """
+
+    def __init__(self, script: Callable[[Visit], Awaitable[None]] | None = None) -> None:
+        self._script = script
+        self._server: asyncio.Server | None = None
+        self._visits: asyncio.Queue[Visit] = asyncio.Queue()
+        self._open: deque[asyncio.StreamWriter] = deque()
+        self._failure: BaseException | None = None
+        self.connections = 0
+        """How many there have been."""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._receive, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        return f"127.0.0.1:{self.port}"
+
+    async def visit(self) -> Visit:
+        """The next connection."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._visits.get()
+
+    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._open.append(writer)
+        visit = Visit(reader, writer)
+        if self._script is None:
+            self._visits.put_nowait(visit)
+            return
+        try:
+            await self._script(visit)
+        except (EOFError, ConnectionError):
+            # The client has gone, which is its right.
+            pass
+        except Exception as failure:
+            self._failure = failure
+        visit.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corral.cli.shell import ensemble, quotas, reading, session, watching, writing
+from corral.cli.shell.subtree import changing, looking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,8 @@ _ALL: Final[tuple[Command, ...]] = (
     *watching.COMMANDS,
     *ensemble.COMMANDS,
     *session.COMMANDS,
+    *looking.COMMANDS,
+    *changing.COMMANDS,
 )
 
 COMMANDS: Final[Mapping[str, Command]] = {command.name: command for command in _ALL}

@@ -1,0 +1,247 @@
+"""Fast leader election, as a machine that only computes.
+
+Messages and the time go in; messages to send, and in the end the leader, come out. A server that is not looking for a
+leader still answers those that are. Source of the rules: FastLeaderElection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corral.quorum.vote import NOBODY, Notification, Role, Vote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from corral.quorum.ensemble import Ensemble
+
+FINALIZE_S: Final = 0.2
+"""How long a quorum's agreement is left to be overtaken by a better vote, unless all voters have spoken."""
+RESEND_FIRST_S: Final = 0.2
+RESEND_MAX_S: Final = 60.0
+
+
+class Send(NamedTuple):
+    """Send ``notification`` to the server ``to``."""
+
+    to: int
+    notification: Notification
+
+
+class Elected(NamedTuple):
+    """The election is over."""
+
+    role: Role
+    vote: Vote
+
+
+Output = Send | Elected
+
+
+class Election:
+    """One server's part in all elections of its life.
+
+    Between :meth:`look` and :class:`Elected` it must be called by :attr:`deadline` (:meth:`tick`), at the latest.
+    Times are seconds of any clock that does not go back.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        committed: Ensemble,
+        *,
+        finalize_s: float = FINALIZE_S,
+        resend_first_s: float = RESEND_FIRST_S,
+        resend_max_s: float = RESEND_MAX_S,
+    ) -> None:
+        self.me = me
+        self.committed = committed
+        self.last_seen: Ensemble | None = None
+        """A newer configuration that is proposed and not committed: its quorum is needed as well."""
+        self.role = Role.LOOKING
+        self.round = 0
+        self.vote = Vote(NOBODY, NOBODY, 0, NOBODY)
+        """While looking the proposal, else the vote that the election ended with."""
+        self.deadline: float | None = None
+        self._finalize_s = finalize_s
+        self._resend_first_s = resend_first_s
+        self._resend_max_s = resend_max_s
+        self._initial = self.vote
+        self._votes: dict[int, Notification] = {}
+        """The newest of each voter that looks, or leads and follows, in this round."""
+        self._outside: dict[int, Notification] = {}
+        """The newest of each voter that leads or follows, whatever its round."""
+        self._finalize_at: float | None = None
+        self._resend_at = 0.0
+        self._resend_s = resend_first_s
+        self._out: list[Output] = []
+
+    def __repr__(self) -> str:
+        return f"<Election of {self.me}: {self.role.name} round {self.round} {self.vote}>"
+
+    @property
+    def ensembles(self) -> Sequence[Ensemble]:
+        """Whose quorums must agree."""
+        if self.last_seen is not None and self.last_seen.version > self.committed.version:
+            return (self.committed, self.last_seen)
+        return (self.committed,)
+
+    @property
+    def voters(self) -> frozenset[int]:
+        """Who votes in any of them."""
+        return frozenset().union(*(ensemble.voters for ensemble in self.ensembles))
+
+    def look(self, zxid: int, epoch: int, now: float) -> list[Output]:
+        """Begin an election. ``zxid`` is the last one in this server's log, ``epoch`` its current one."""
+        self.role = Role.LOOKING
+        self.round += 1
+        is_voter = self.me in self.voters
+        self._initial = Vote(
+            *((self.me, zxid, self.round, epoch) if is_voter else (NOBODY, NOBODY, self.round, NOBODY))
+        )
+        self.vote = self._initial
+        self._votes.clear()
+        self._outside.clear()
+        self._finalize_at = None
+        self._resend_s = self._resend_first_s
+        self._tell_all(now)
+        if is_voter:
+            self._votes[self.me] = Notification(Role.LOOKING, self.vote)
+            self._conclude(now)
+        return self._take()
+
+    def receive(self, sender: int, notification: Notification, now: float) -> list[Output]:
+        """A message of another server has come."""
+        if sender not in self.voters:
+            self._answer(sender, self.vote._replace(round=self.round))
+        elif self.role is not Role.LOOKING:
+            if notification.role is Role.LOOKING:
+                self._answer(sender, self.vote)
+        else:
+            if notification.role is Role.LOOKING and notification.vote.round < self.round:
+                self._answer(sender, self.vote)
+            if notification.vote.leader in self.voters:
+                self._hear(sender, notification, now)
+        return self._take()
+
+    def tick(self, now: float) -> list[Output]:
+        """Time has passed: decide if the time to do so has come, or ask again."""
+        if self.role is Role.LOOKING:
+            if self._finalize_at is not None and now >= self._finalize_at:
+                self._decide(self.vote)
+            elif now >= self._resend_at:
+                self._resend_s = min(self._resend_s * 2, self._resend_max_s)
+                self._tell_all(now)
+            else:
+                self._plan()
+        return self._take()
+
+    def serving(self, epoch: int) -> None:
+        """The new epoch has begun: whoever joins later is to hear the same of everybody."""
+        self.vote = self.vote._replace(epoch=epoch)
+
+    # Hearing
+
+    def _hear(self, sender: int, notification: Notification, now: float) -> None:
+        match notification.role:
+            case Role.LOOKING:
+                self._hear_looking(sender, notification, now)
+            case Role.FOLLOWING | Role.LEADING:
+                self._hear_settled(sender, notification)
+            case Role.OBSERVING:
+                pass
+
+    def _hear_looking(self, sender: int, notification: Notification, now: float) -> None:
+        vote = notification.vote
+        if self._initial.zxid == -1 or vote.zxid == -1 or vote.round < self.round:
+            return
+        if vote.round > self.round:
+            self.round = vote.round
+            self._votes.clear()
+            self._initial = self._initial._replace(round=self.round)
+            self._propose(vote if vote.beats(self._initial, self.committed) else self._initial, now)
+        elif vote.beats(self.vote, self.committed):
+            self._propose(vote, now)
+        self._votes[sender] = notification
+        self._conclude(now)
+
+    def _hear_settled(self, sender: int, notification: Notification) -> None:
+        vote = notification.vote
+        if vote.round == self.round:
+            self._votes[sender] = notification
+            if self._agree(self._votes, notification) and self._leads(self._votes, vote.leader, vote.round):
+                self._decide(vote)
+                return
+        self._outside[sender] = notification
+        if self._agree(self._outside, notification) and self._leads(self._outside, vote.leader, vote.round):
+            self.round = vote.round
+            self._decide(vote)
+
+    def _propose(self, vote: Vote, now: float) -> None:
+        self.vote = Vote(vote.leader, vote.zxid, self.round, vote.epoch)
+        self._finalize_at = None
+        if self.me in self.voters:
+            self._votes[self.me] = Notification(Role.LOOKING, self.vote)
+        self._tell_all(now)
+
+    def _conclude(self, now: float) -> None:
+        """Whether those that look agree by now: at once if all have spoken, else after a moment."""
+        agreeing = {sid for sid, each in self._votes.items() if each.vote == self.vote}
+        if not self._is_quorum(agreeing):
+            self._finalize_at = None
+        elif agreeing >= self.voters:
+            self._decide(self.vote)
+            return
+        elif self._finalize_at is None:
+            self._finalize_at = now + self._finalize_s
+        self._plan()
+
+    # Counting
+
+    def _is_quorum(self, sids: set[int]) -> bool:
+        return all(ensemble.is_quorum(sids) for ensemble in self.ensembles)
+
+    def _agree(self, heard: Mapping[int, Notification], with_: Notification) -> bool:
+        return self._is_quorum({sid for sid, each in heard.items() if _same_leader(each, with_)})
+
+    def _leads(self, heard: Mapping[int, Notification], leader: int, round_number: int) -> bool:
+        """Whether the one whom a quorum follows knows it: a leader that has gone may still be followed by some."""
+        if leader == self.me:
+            return round_number == self.round
+        return leader in heard and heard[leader].role is Role.LEADING
+
+    # Saying
+
+    def _decide(self, vote: Vote) -> None:
+        if vote.leader == self.me:
+            self.role = Role.LEADING
+        else:
+            self.role = Role.FOLLOWING if self.me in self.voters else Role.OBSERVING
+        self.vote = vote
+        self.deadline = None
+        self._out.append(Elected(self.role, vote))
+
+    def _tell_all(self, now: float) -> None:
+        for sid in sorted(self.voters - {self.me}):
+            self._answer(sid, self.vote)
+        self._resend_at = now + self._resend_s
+        self._plan()
+
+    def _answer(self, to: int, vote: Vote) -> None:
+        self._out.append(Send(to, Notification(self.role, vote, config=self.committed.to_text())))
+
+    def _plan(self) -> None:
+        self.deadline = self._resend_at if self._finalize_at is None else min(self._finalize_at, self._resend_at)
+
+    def _take(self) -> list[Output]:
+        out, self._out = self._out, []
+        return out
+
+
+def _same_leader(one: Notification, other: Notification) -> bool:
+    """Whether two servers mean the same leader. Of those that have settled, what was said of its log does not matter."""
+    if Role.LOOKING in (one.role, other.role):
+        return one.vote == other.vote
+    if (one.version > 0) != (other.version > 0):
+        return one.vote.leader == other.vote.leader
+    return one.vote.leader == other.vote.leader and one.vote.epoch == other.vote.epoch

@@ -1,0 +1,270 @@
+"""Elections between machines on a network of this test's making: scenarios by hand, and any order of messages."""
+
+from __future__ import annotations
+
+import heapq
+from random import Random
+
+import pytest
+
+from corral.quorum.election import Elected, Election, Output, Send
+from corral.quorum.ensemble import Ensemble, parse_ensemble
+from corral.quorum.vote import Notification, Role, Vote, decode_notification
+
+DELAY_S = 0.001
+
+
+def majority(number: int, observers: int = 0) -> Ensemble:
+    lines = [f"server.{sid}=host{sid}:2888:3888:participant" for sid in range(1, number + 1)]
+    lines += [f"server.{number + n}=host{number + n}:2888:3888:observer" for n in range(1, observers + 1)]
+    return parse_ensemble("\n".join(lines))
+
+
+class Network:
+    """Servers that elect: messages take time, may come in any order of senders, and some are lost."""
+
+    def __init__(self, ensemble: Ensemble, random: Random | None = None, *, loss: float = 0.0) -> None:
+        self.ensemble = ensemble
+        self.now = 0.0
+        self.servers: dict[int, Election] = {}
+        self.elected: dict[int, Elected] = {}
+        self._random = random
+        self._loss = loss
+        self._events: list[tuple[float, int, int, int, bytes]] = []
+        self._number = 0
+        self._last: dict[tuple[int, int], float] = {}
+
+    def start(self, sid: int, zxid: int = 0, epoch: int = 0) -> None:
+        """Start a server that was never there, or let one that is there look again."""
+        server = self.servers.setdefault(sid, Election(sid, self.ensemble))
+        self.elected.pop(sid, None)
+        self._do(sid, server.look(zxid, epoch, self.now))
+
+    def stop(self, sid: int) -> None:
+        del self.servers[sid]
+        self.elected.pop(sid, None)
+
+    def run(self, until: float) -> None:
+        """Let everything happen up to a time."""
+        while True:
+            deadlines = [(s.deadline, sid) for sid, s in self.servers.items() if s.deadline is not None]
+            next_deadline = min(deadlines, default=(float("inf"), 0))
+            next_event = self._events[0][0] if self._events else float("inf")
+            if min(next_deadline[0], next_event) > until:
+                self.now = until
+                return
+            if next_event <= next_deadline[0]:
+                self.now, _, sender, to, data = heapq.heappop(self._events)
+                if to in self.servers:
+                    self._do(to, self.servers[to].receive(sender, decode_notification(data), self.now))
+            else:
+                self.now = max(self.now, next_deadline[0])
+                self._do(next_deadline[1], self.servers[next_deadline[1]].tick(self.now))
+
+    def _do(self, sid: int, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Elected):
+                self.elected[sid] = output
+            else:
+                self._send(sid, output)
+
+    def _send(self, sender: int, message: Send) -> None:
+        if self._random is not None and self._random.random() < self._loss:
+            return
+        delay = DELAY_S if self._random is None else self._random.random() * 0.3
+        # A connection keeps the order of what goes through it.
+        at = max(self.now + delay, self._last.get((sender, message.to), 0.0))
+        self._last[sender, message.to] = at
+        self._number += 1
+        heapq.heappush(self._events, (at, self._number, sender, message.to, message.notification.encode()))
+
+    def leaders(self) -> dict[int, int]:
+        """Whom each server that has elected follows."""
+        return {sid: each.vote.leader for sid, each in self.elected.items()}
+
+
+def test_first_start_one_by_one_the_third_of_five_leads() -> None:
+    network = Network(majority(5))
+    for sid in (1, 2):
+        network.start(sid)
+        network.run(network.now + 1)
+        assert network.elected == {}
+    network.start(3)
+    network.run(network.now + 1)
+    assert network.leaders() == {1: 3, 2: 3, 3: 3}
+    assert network.elected[3].role is Role.LEADING
+    for sid in (4, 5):
+        network.start(sid)
+        network.run(network.now + 1)
+        assert network.elected[sid].role is Role.FOLLOWING
+    assert network.leaders() == dict.fromkeys(range(1, 6), 3)
+
+
+def test_later_start_the_longest_log_leads() -> None:
+    """Zxids 8,8,8,7,7; servers 3 (the leader) and 5 are lost: 2 leads."""
+    network = Network(majority(5))
+    zxids = {1: 8, 2: 8, 3: 8, 4: 7, 5: 7}
+    for sid in (1, 2, 4):
+        network.start(sid, zxids[sid], 1)
+    network.run(1)
+    assert network.leaders() == {1: 2, 2: 2, 4: 2}
+
+
+def test_newer_epoch_beats_longer_log() -> None:
+    network = Network(majority(3))
+    network.start(1, 5 << 32, 5)
+    network.start(2, 4 << 32 | 100, 4)
+    network.start(3, 4 << 32 | 200, 4)
+    network.run(1)
+    assert network.leaders() == {1: 1, 2: 1, 3: 1}
+
+
+def test_all_that_are_there_agree_at_once() -> None:
+    """When every voter has spoken nobody waits for a better vote."""
+    network = Network(majority(3))
+    for sid in (1, 2, 3):
+        network.start(sid)
+    network.run(0.05)
+    assert network.leaders() == {1: 3, 2: 3, 3: 3}
+
+
+def test_observer_learns_the_leader_and_does_not_count() -> None:
+    network = Network(majority(3, observers=1))
+    network.start(4)
+    network.start(1)
+    network.run(2)
+    assert network.elected == {}
+    network.start(2)
+    network.run(4)
+    assert network.leaders() == {1: 2, 2: 2, 4: 2}
+    assert network.elected[4].role is Role.OBSERVING
+
+
+def test_who_returns_joins_the_leader_though_his_vote_is_better() -> None:
+    network = Network(majority(3))
+    network.start(1, 7, 1)
+    network.start(2, 7, 1)
+    network.run(1)
+    for server in network.servers.values():
+        server.serving(2)
+    network.start(3, 9, 1)
+    network.run(2)
+    assert network.leaders() == {1: 2, 2: 2, 3: 2}
+    assert network.servers[3].vote.epoch == 2
+
+
+def test_leader_that_has_gone_is_not_elected_by_those_who_still_follow() -> None:
+    """A quorum says FOLLOWING 3, but 3 itself does not say LEADING."""
+    election = Election(1, majority(3))
+    election.look(0, 0, 0.0)
+    gone = Notification(Role.FOLLOWING, Vote(3, 0, 1, 1))
+    assert all(isinstance(each, Send) for each in election.receive(2, gone, 0.1))
+    assert election.receive(3, gone, 0.1) == []
+    assert election.role is Role.LOOKING
+
+
+def test_vote_of_an_older_round_is_answered_and_does_not_count() -> None:
+    """ZOOKEEPER-1818: a vote out of date must not complete a quorum."""
+    election = Election(1, majority(3))
+    for _ in range(3):
+        election.look(0, 0, 0.0)
+    (answer,) = election.receive(2, Notification(Role.LOOKING, Vote(1, 0, 2, 0)), 0.1)
+    assert isinstance(answer, Send)
+    assert (answer.to, answer.notification.vote.round) == (2, 3)
+    assert election.tick(10.0) != []
+    assert election.role is Role.LOOKING
+
+
+def test_stranger_is_answered_and_does_not_count() -> None:
+    election = Election(1, majority(3))
+    election.look(0, 0, 0.0)
+    stranger = Notification(Role.LOOKING, Vote(9, 1 << 40, 9, 9))
+    (answer,) = election.receive(9, stranger, 0.1)
+    assert answer == Send(9, Notification(Role.LOOKING, Vote(1, 0, 1, 0), config=majority(3).to_text()))
+    election.receive(2, Notification(Role.LOOKING, Vote(9, 1 << 40, 9, 9)), 0.1)
+    assert election.vote.leader == 1
+
+
+def test_who_weighs_nothing_never_leads() -> None:
+    """ZOOKEEPER-975 and its kin: ids decide only among those that may lead."""
+    text = "\n".join(
+        [
+            *(f"server.{sid}=h:2888:{3888 + sid}:participant" for sid in range(1, 4)),
+            *("group.1=1:2:3", "weight.1=1", "weight.2=1", "weight.3=0"),
+        ]
+    )
+    network = Network(parse_ensemble(text))
+    for sid in (1, 2, 3):
+        network.start(sid, zxid=sid)
+    network.run(3)
+    assert network.leaders() == {1: 2, 2: 2, 3: 2}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_order_of_messages_ends_with_one_leader_and_the_longest_log_of_a_quorum(seed: int) -> None:
+    random = Random(seed)
+    number = random.choice([3, 5, 7])
+    network = Network(majority(number, observers=random.randrange(2)), random, loss=random.choice([0, 0.2]))
+    histories = {sid: (random.randrange(3), random.randrange(3)) for sid in network.ensemble.members}
+    there = random.sample(range(1, number + 1), random.randint(number // 2 + 1, number))
+    there += sorted(network.ensemble.observers)
+    for sid in there:
+        network.run(network.now + random.random())
+        network.start(sid, histories[sid][1], histories[sid][0])
+    network.run(network.now + 600)
+    for _ in range(20):
+        # Who has no quorum behind him, or nobody before him, gives up after a while and looks again.
+        leaders = network.leaders()
+        led = {
+            sid
+            for sid, each in network.elected.items()
+            if each.role is Role.LEADING
+            and network.ensemble.is_quorum([other for other, leader in leaders.items() if leader == sid])
+        }
+        lost = [sid for sid, leader in leaders.items() if leader not in led]
+        if len(led) == 1 and not lost and len(leaders) == len(there):
+            break
+        for sid in lost:
+            network.start(sid, histories[sid][1], histories[sid][0])
+        network.run(network.now + 600)
+    assert set(network.leaders()) == set(there)
+    assert len(set(network.leaders().values())) == 1
+    leader = next(iter(network.leaders().values()))
+    followed_by = [sid for sid in there if sid in network.ensemble.voters]
+    better = [sid for sid in followed_by if (*histories[sid], sid) > (*histories[leader], leader)]
+    assert len(better) <= len(followed_by) - (number // 2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "notification"),
+    [
+        (Notification(Role.LEADING, Vote(3, 8, 2, 1), config="version=0").encode(), None),
+        (bytes.fromhex("00000001000000000000000300000005000000010000000000000002"), Vote(3, 5 << 32 | 1, 2, 5)),
+        (
+            bytes.fromhex("000000010000000000000003000000050000000100000000000000020000000000000004"),
+            Vote(3, 5 << 32 | 1, 2, 4),
+        ),
+    ],
+)
+def test_notifications_of_all_ages_are_read(data: bytes, notification: Vote | None) -> None:
+    decoded = decode_notification(data)
+    if notification is None:
+        assert decoded.encode() == data
+    else:
+        assert (decoded.role, decoded.vote, decoded.version) == (Role.FOLLOWING, notification, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        bytes(27),
+        bytes(30),
+        b"\0\0\0\x07" + bytes(24),
+        bytes(36) + b"\0\0\0\2\0\0\0\1",
+        bytes(36) + b"\0\0\0\2\xff\xff\xff\xff",
+    ],
+)
+def test_what_is_no_notification_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="notification"):
+        decode_notification(data)

@@ -151,7 +151,8 @@ class QueueContest(Contest):
             if not claim.is_held:
                 return False
             for stray in strays_of(own_name, names):
-                await self._delete(self._prefix + stray)
+                if await self._remove_stray(self._prefix + stray, claim):
+                    names.remove(stray)
             blocker = blocker_of(own_name, names, shared=self._is_shared)
             if blocker is None:
                 return True
@@ -168,11 +169,16 @@ class QueueContest(Contest):
             return False
         return True
 
-    async def _delete(self, path: str) -> None:
+    async def _remove_stray(self, path: str, claim: Held) -> bool:
+        """Delete it, unless it belongs to another session: that one's claim counts until it ends."""
         try:
+            znode = await self.client.persist(lambda: self.client.get(path))
+            if znode.stat.ephemeral_owner != claim.session.id:
+                return False
             await self.client.persist(lambda: self.client.delete(path))
         except NoNodeError:
-            return
+            pass
+        return True
 
 
 class Contender(ABC):

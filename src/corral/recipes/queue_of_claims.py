@@ -30,7 +30,9 @@ class Dialect(NamedTuple):
 KAZOO: Final = Dialect("__lock__", "__rlock__", "__lock__", "__lock__", "-__lock__", "")
 CURATOR: Final = Dialect("lock-", "__READ__", "__WRIT__", "latch-", "/locks", "/leases")
 
-_CLAIM: Final = re.compile(r"(__lock__|lock-|__WRIT__|latch-|(?P<shared>__rlock__|__READ__))(?P<number>-?\d{10})$")
+_CLAIM: Final = re.compile(
+    r"(__lock__|lock-|__WRIT__|latch-|(?P<shared>__rlock__|__READ__))(?P<number>\d{10}|-\d{9,10})$"
+)
 _MARKER: Final = re.compile(r"_c_[0-9a-f]{32}-")
 _COUNTER_MASK: Final = (1 << 32) - 1
 _HALF: Final = 1 << 31
@@ -57,12 +59,11 @@ def blocker_of(own: str, names: Iterable[str], *, shared: bool) -> str | None:
     own_claim = _parse(own)
     if own_claim is None:
         raise ValueError(f"{own!r} is not the name of a claim")
-    strays = strays_of(own, names)
     nearest: str | None = None
     least = _HALF
     for name in names:
         claim = _parse(name)
-        if claim is None or (shared and claim.is_shared) or name in strays:
+        if claim is None or (shared and claim.is_shared):
             continue
         distance = _distance(claim.number, own_claim.number)
         if 0 < distance < least:
@@ -71,7 +72,7 @@ def blocker_of(own: str, names: Iterable[str], *, shared: bool) -> str | None:
 
 
 def strays_of(own: str, names: Iterable[str]) -> list[str]:
-    """Other claims that the same attempt has made: of a creation that was repeated although it had been done."""
+    """Claims that the same attempt may have made: of a creation that was repeated although it had been done."""
     marker = _MARKER.match(own)
     if marker is None:
         return []

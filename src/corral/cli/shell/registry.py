@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corral.cli.shell import ensemble, quotas, reading, session, watching, writing
+from corral.cli.shell import ensemble, quotas, reading, session, top, watching, writing
 from corral.cli.shell.subtree import changing, looking
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _ALL: Final[tuple[Command, ...]] = (
     *session.COMMANDS,
     *looking.COMMANDS,
     *changing.COMMANDS,
+    *top.COMMANDS,
 )
 
 COMMANDS: Final[Mapping[str, Command]] = {command.name: command for command in _ALL}

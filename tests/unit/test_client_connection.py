@@ -50,12 +50,12 @@ def test_replies_cut_at_every_byte_decode_the_same() -> None:
         + event(3, "/watched", zxid=5)
         + reply(Xid.PING, zxid=6)
         + reply(2, names_body("one", "two") + stat_body())
-        + reply(3, bytes(5000))
+        + reply(3, bytes(400))
         + reply(4, error=-101, zxid=8)
     )
 
     async def run(pieces: list[bytes]) -> tuple[Any, ...]:
-        connection, _, told = open_connection(max_reply_bytes=1000)
+        connection, _, told = open_connection(max_reply_bytes=300)
         calls = [ask(connection, decode_znode), ask(connection, decode_listing), ask(connection), ask(connection)]
         for piece in pieces:
             connection.data_received(piece)

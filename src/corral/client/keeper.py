@@ -24,7 +24,7 @@ from corral.client.states import Session, State, StateFeed
 from corral.client.watches import KINDS_TOLD, WatchEvent, WatchRegistry
 from corral.jute.errors import error_of
 from corral.jute.ops import OpCode, Xid
-from corral.jute.primitives import decode_text
+from corral.jute.primitives import JuteError, decode_text
 from corral.jute.records import AuthPacket, ConnectRequest, ConnectResponse, WatcherEvent
 
 if TYPE_CHECKING:
@@ -429,7 +429,10 @@ class SessionKeeper:
         except KeyError:
             log.warning("an event of the unknown type %d", event.type)
             return
-        self.tell(self.watches.fire(kind, decode_text(event.path or b""), zxid))
+        path = decode_text(event.path or b"")
+        if not path.startswith("/"):
+            raise JuteError(f"an event of {path!r}, which is no path")
+        self.tell(self.watches.fire(kind, path, zxid))
 
     def connection_ended(self, connection: Connection, reason: str) -> None:
         """The connection is over: fail what may have been done, keep what only asks."""

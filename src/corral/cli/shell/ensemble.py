@@ -93,7 +93,9 @@ def _read_members(path: Path) -> list[str]:
     try:
         with path.open(encoding="latin-1") as file:
             lines = javaproperties.load(file)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CommandError(f"Error processing {path}: {error.strerror}") from None
+    except ValueError as error:
         raise CommandError(f"Error processing {path}: {error}") from None
     members = [f"{key}={value}" for key, value in lines.items() if _MEMBERS.fullmatch(key)]
     if not any(member.startswith("server.") for member in members):

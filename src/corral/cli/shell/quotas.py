@@ -67,6 +67,8 @@ async def _set_quota(shell: Shell, arguments: Arguments) -> None:
         raise UsageError(
             "Missing required option: [-n num soft quota, -b bytes soft quota, -N num hard quota, -B bytes hard quota]"
         )
+    if not arguments.operands:
+        raise UsageError
     path = arguments.operand(0)
     if path.startswith(_QUOTA):
         raise CommandError(f"cannot set a quota under the path: {_QUOTA}")
@@ -224,7 +226,7 @@ COMMANDS: Final = (
         _set_quota,
         "Limit the number of znodes or bytes in a subtree.",
         options=_options("val"),
-        operands=(1, 1),
+        operands=(0, 1),
     ),
     Command("listquota", "path", _list_quota, "Print the limits of a subtree and what it uses.", operands=(1, 1)),
     Command(

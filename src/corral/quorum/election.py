@@ -239,7 +239,7 @@ class Election:
 
 
 def _same_leader(one: Notification, other: Notification) -> bool:
-    """Whether two servers mean the same leader. Of those that have settled, what was said of its log does not matter."""
+    """Whether two servers mean the same leader; once both have settled, its log at that time does not matter."""
     if Role.LOOKING in (one.role, other.role):
         return one.vote == other.vote
     if (one.version > 0) != (other.version > 0):

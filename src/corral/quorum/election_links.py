@@ -1,0 +1,233 @@
+"""The connections that election messages travel on: one for each pair of servers.
+
+Of two that dial each other the one dialled by the server with the larger id stays. Only the newest message matters:
+one that could not be sent is replaced by the next, and a new connection begins with the last one. Source of the rules:
+QuorumCnxManager. There is no heartbeat; a server that is gone is noticed elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from corral.server.config.membership import ANY_ADDRESSES, HOST, PeerAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+_LONG: Final = struct.Struct(">q")
+_INT: Final = struct.Struct(">i")
+_HELLO: Final = struct.Struct(">qqi")
+_ONE_ADDRESS: Final = -65536
+_MANY_ADDRESSES: Final = -65535
+_ADDRESSES_MAX_BYTES: Final = 2048
+MESSAGE_MAX_BYTES: Final = 512 * 1024
+_ANNOUNCED: Final = re.compile(rf"(?P<host>{HOST}):(?P<port>[0-9]{{1,5}})")
+_ANONYMOUS: Final = (1 << 63) - 1
+"""The id of an observer that has none."""
+_UNSENT_MAX_BYTES: Final = 1 << 20
+"""A peer that leaves so much unread is dialled anew."""
+
+log = logging.getLogger(__name__)
+
+
+class ElectionLinks:
+    """All such connections of one server. Everything happens on the running event loop.
+
+    ``addresses`` tells where a server is by the configuration, ``received`` is given each message and its sender.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        own_addresses: Sequence[PeerAddress],
+        addresses: Callable[[int], Sequence[PeerAddress]],
+        received: Callable[[int, bytes], None],
+        *,
+        connect_timeout_s: float = 5.0,
+        hello_timeout_s: float = 10.0,
+        tells_all_addresses: bool = False,
+    ) -> None:
+        self.me = me
+        self._own_addresses = own_addresses
+        self._addresses = addresses
+        self._received = received
+        self._connect_timeout_s = connect_timeout_s
+        self._hello_timeout_s = hello_timeout_s
+        self._tells_all_addresses = tells_all_addresses
+        self._listeners: list[asyncio.Server] = []
+        self._links: dict[int, asyncio.StreamWriter] = {}
+        self._newest: dict[int, bytes] = {}
+        self._dialling: set[int] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._next_anonymous = -1
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<ElectionLinks of {self.me}, connected with {sorted(self._links)}>"
+
+    async def listen(self, host: str | None, port: int) -> None:
+        """Take connections at an address. Raises OSError."""
+        self._listeners.append(await asyncio.start_server(self._accept, host, port))
+
+    async def close(self) -> None:
+        """Close everything and wait until nothing runs any more."""
+        self._is_closed = True
+        for listener in self._listeners:
+            listener.close()
+        for writer in list(self._links.values()):
+            writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        # Transports close in a turn of the loop of their own.
+        await asyncio.sleep(0)
+
+    def send(self, to: int, message: bytes) -> None:
+        """Let ``message`` be what ``to`` gets next; it may be lost."""
+        self._newest[to] = message
+        writer = self._links.get(to)
+        if writer is None:
+            self.dial(to)
+        elif writer.transport.get_write_buffer_size() > _UNSENT_MAX_BYTES:
+            writer.transport.abort()
+        else:
+            writer.write(_INT.pack(len(message)) + message)
+
+    def dial(self, to: int) -> None:
+        """See to it that there is a connection, if it is not there yet; it may be the other side that keeps it up."""
+        if to not in self._links and to not in self._dialling and not self._is_closed:
+            self._dialling.add(to)
+            self._run(self._dial(to, self._addresses(to)))
+
+    # Connecting
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dial(self, to: int, addresses: Sequence[PeerAddress]) -> None:
+        try:
+            for address in addresses:
+                try:
+                    async with asyncio.timeout(self._connect_timeout_s):
+                        reader, writer = await asyncio.open_connection(address.host, address.election_port)
+                except OSError as error:
+                    log.debug("server %d at %s:%d: %s", to, address.host, address.election_port, error)
+                    continue
+                # In one piece: a Java peer takes what it gets of the addresses by one read.
+                writer.write(self._hello())
+                if to > self.me:
+                    # It will dial us; this was only to wake it.
+                    await _finish(writer)
+                    return
+                self._adopt(to, reader, writer)
+                return
+        finally:
+            self._dialling.discard(to)
+
+    def _hello(self) -> bytes:
+        told = self._own_addresses if self._tells_all_addresses else self._own_addresses[:1]
+        text = "|".join(
+            f"[{a.host}]:{a.election_port}" if ":" in a.host else f"{a.host}:{a.election_port}" for a in told
+        )
+        version = _MANY_ADDRESSES if self._tells_all_addresses else _ONE_ADDRESS
+        return _HELLO.pack(version, self.me, len(text.encode())) + text.encode()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The stream's own task for this connection must end with the others.
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._is_closed:
+            writer.transport.abort()
+            return
+        try:
+            async with asyncio.timeout(self._hello_timeout_s):
+                sid, announced = await _read_hello(reader)
+        except (OSError, EOFError, ValueError) as error:
+            log.warning("%s is no peer: %s", writer.get_extra_info("peername"), error or type(error).__name__)
+            writer.transport.abort()
+            return
+        if sid == _ANONYMOUS:
+            sid, self._next_anonymous = self._next_anonymous, self._next_anonymous - 1
+            self._adopt(sid, reader, writer)
+        elif sid == self.me:
+            log.warning("%s says that it is server %d, which is this one", writer.get_extra_info("peername"), sid)
+            writer.transport.abort()
+        elif sid < self.me:
+            writer.transport.abort()
+            self._drop(sid)
+            if sid not in self._dialling:
+                self._dialling.add(sid)
+                self._run(self._dial(sid, announced or self._addresses(sid)))
+        else:
+            self._adopt(sid, reader, writer)
+
+    def _adopt(self, sid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._drop(sid)
+        self._links[sid] = writer
+        newest = self._newest.get(sid)
+        if newest is not None:
+            writer.write(_INT.pack(len(newest)) + newest)
+        self._run(self._read(sid, reader, writer))
+
+    def _drop(self, sid: int) -> None:
+        writer = self._links.pop(sid, None)
+        if writer is not None:
+            writer.transport.abort()
+
+    async def _read(self, sid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                (length,) = _INT.unpack(await reader.readexactly(_INT.size))
+                if not 0 < length <= MESSAGE_MAX_BYTES:
+                    log.warning("server %d announces a message of %d bytes: its connection is closed", sid, length)
+                    return
+                self._received(sid, await reader.readexactly(length))
+        except (OSError, EOFError) as error:
+            log.debug("connection with server %d is over: %s", sid, error)
+        finally:
+            writer.transport.abort()
+            if self._links.get(sid) is writer:
+                del self._links[sid]
+
+
+async def _finish(writer: asyncio.StreamWriter) -> None:
+    try:
+        await writer.drain()
+    except OSError as error:
+        log.debug("a peer closed while it was greeted: %s", error)
+    finally:
+        writer.close()
+
+
+async def _read_hello(reader: asyncio.StreamReader) -> tuple[int, list[PeerAddress]]:
+    """Who dials, and where he says that he is. Raises ValueError, EOFError."""
+    (version,) = _LONG.unpack(await reader.readexactly(_LONG.size))
+    if version >= 0:
+        # Before 3.5: the id, and nothing else.
+        return version, []
+    if version not in (_ONE_ADDRESS, _MANY_ADDRESSES):
+        raise ValueError(f"version {version} of the opening message")
+    sid, length = struct.unpack(">qi", await reader.readexactly(12))
+    if not 0 < length <= _ADDRESSES_MAX_BYTES:
+        raise ValueError(f"an address of {length} bytes")
+    text = (await reader.readexactly(length)).decode()
+    return sid, [address for part in text.split("|") if (address := _parse_announced(part)) is not None]
+
+
+def _parse_announced(text: str) -> PeerAddress | None:
+    matched = _ANNOUNCED.fullmatch(text)
+    if matched is None:
+        raise ValueError(f"{text!r} is no address")
+    host = matched["host"].strip("[]")
+    if host in ANY_ADDRESSES:
+        return None
+    return PeerAddress(host, 0, int(matched["port"]))

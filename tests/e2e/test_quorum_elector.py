@@ -1,0 +1,102 @@
+"""Electors on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import ExitStack
+
+import pytest
+
+from corral.quorum.elector import Elector
+from corral.quorum.ensemble import Ensemble, parse_ensemble
+from corral.quorum.vote import Role
+
+PATIENCE_S = 20
+
+
+def ensemble_on_free_ports(number: int) -> Ensemble:
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(2 * number)]
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in held]
+    lines = [f"server.{n + 1}=127.0.0.1:{ports[2 * n]}:{ports[2 * n + 1]}" for n in range(number)]
+    return parse_ensemble("\n".join(lines))
+
+
+async def started(ensemble: Ensemble, *sids: int) -> list[Elector]:
+    electors = [Elector(sid, ensemble) for sid in sids]
+    for each in electors:
+        await each.start()
+    return electors
+
+
+def test_three_elect_and_a_late_one_joins() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            ensemble = ensemble_on_free_ports(3)
+            first, second = await started(ensemble, 1, 2)
+            results = await asyncio.gather(first.elect(0, 0), second.elect(0, 0))
+            assert [each.role for each in results] == [Role.FOLLOWING, Role.LEADING]
+            (third,) = await started(ensemble, 3)
+            late = await third.elect(9 << 32, 0)
+            assert (late.role, late.vote.leader) == (Role.FOLLOWING, 2)
+            for each in (first, second, third):
+                await each.close()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def test_again_and_again_after_the_leader_has_gone() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            ensemble = ensemble_on_free_ports(3)
+            electors = dict(zip((1, 2, 3), await started(ensemble, 1, 2, 3), strict=True))
+            results = await asyncio.gather(*[each.elect(7, 1) for each in electors.values()])
+            assert {each.vote.leader for each in results} == {3}
+            for gone, left in ((3, (1, 2)), (2, (1, 3))):
+                await electors[gone].close()
+                results = await asyncio.gather(*[electors[sid].elect(7, 1) for sid in left])
+                assert {each.vote.leader for each in results} == {max(left)}
+                (electors[gone],) = await started(ensemble, gone)
+                back = await electors[gone].elect(7, 1)
+                assert back.vote.leader == max(left)
+            for each in electors.values():
+                await each.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.0\r\n\r\n",
+        struct.pack(">q", -1),
+        struct.pack(">qqi", -65536, 2, 1 << 30),
+        struct.pack(">qqi", -65536, 2, 7) + b"nowhere",
+        struct.pack(">qqi", -65536, 1, 6) + b"host:1",
+        struct.pack(">qqi", -65536, 3, 6) + b"host:1" + struct.pack(">i", -5),
+        struct.pack(">qqi", -65536, 3, 6) + b"host:1" + struct.pack(">i", 3) + b"abc",
+        b"",
+    ],
+)
+def test_garbage_on_the_port_disturbs_nobody(garbage: bytes) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            ensemble = ensemble_on_free_ports(3)
+            first, second = await started(ensemble, 1, 2)
+            port = ensemble.members[1].addresses[0].election_port
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(garbage)
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+            results = await asyncio.gather(first.elect(0, 0), second.elect(0, 0))
+            assert {each.vote.leader for each in results} == {2}
+            await first.close()
+            await second.close()
+
+    asyncio.run(main())

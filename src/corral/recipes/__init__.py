@@ -1,8 +1,11 @@
 """What applications build with a coordination service."""
 
+from corral.recipes.delay_queue import DelayQueue
 from corral.recipes.election import Election, LeaderLatch
 from corral.recipes.lock import Lock
+from corral.recipes.locking_queue import ClaimedItem, LockingQueue
 from corral.recipes.ownership import Held, OwnershipLostError
+from corral.recipes.queue import PriorityQueue, Queue
 from corral.recipes.queue_of_claims import CURATOR, KAZOO, Dialect
 from corral.recipes.read_write_lock import ReadWriteLock
 from corral.recipes.semaphore import Semaphore
@@ -10,12 +13,17 @@ from corral.recipes.semaphore import Semaphore
 __all__ = [
     "CURATOR",
     "KAZOO",
+    "ClaimedItem",
+    "DelayQueue",
     "Dialect",
     "Election",
     "Held",
     "LeaderLatch",
     "Lock",
+    "LockingQueue",
     "OwnershipLostError",
+    "PriorityQueue",
+    "Queue",
     "ReadWriteLock",
     "Semaphore",
 ]

@@ -625,6 +625,7 @@ def test_claim_made_in_a_session_that_has_ended_is_made_again(zookeeper_shared: 
     run(main())
 
 
+@pytest.mark.slow
 def test_local_expiry_precedes_the_next_holder(zookeeper_server: Any) -> None:
     """The holder knows of its loss, by its own clock, before the service lets anybody else in."""
 

@@ -43,7 +43,11 @@ class PermitContest(Contest):
 
     async def _run(self) -> Held | None:
         while self._is_wanted():
-            await self._semaphore.agree()
+            try:
+                await self._semaphore.agree()
+            except (SessionExpired, NoNodeError):
+                # There is a new session, or the semaphore has just been deleted.
+                continue
             if not self._is_wanted():
                 break
             self._queue = QueueContest(

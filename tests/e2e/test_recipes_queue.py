@@ -15,6 +15,8 @@ from corral.client.errors import RequestTooLargeError
 from corral.recipes import DelayQueue, LockingQueue, OwnershipLostError, PriorityQueue, Queue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.forced_faults import FaultyClient
 
     from corral.client import Client
@@ -354,8 +356,9 @@ def test_take_neither_loses_nor_doubles_under_every_fault(fault: Fault, zookeepe
         await queue.put_many(items)
         ledger.put += items
 
-    async def feed(other: Client) -> None:
-        await _until_children(other, "/queue/waiting", 1)
+    async def feed(zk: FaultyClient, other: Client) -> None:
+        # A session that ends takes the place in line with it.
+        await _until_children(other, "/queue/waiting", 1, or_else=lambda: zk.has_happened)
         await put(Queue(other, "/queue"), ITEMS[2:])
 
     async def scenario(zk: FaultyClient) -> None:
@@ -367,7 +370,7 @@ def test_take_neither_loses_nor_doubles_under_every_fault(fault: Fault, zookeepe
             try:
                 ledger.taken.append(await queue.take())
                 ledger.taken.append(await queue.take())
-                feeder = asyncio.create_task(feed(other))
+                feeder = asyncio.create_task(feed(zk, other))
                 while len(ledger.taken) < len(ITEMS):
                     ledger.taken += await queue.take_many(2)
                 await queue.close()
@@ -450,7 +453,7 @@ async def _children(zk: Client, path: str) -> list[str]:
     return await zk.get_children(path) if await zk.exists(path) is not None else []
 
 
-async def _until_children(zk: Client, path: str, count: int) -> None:
+async def _until_children(zk: Client, path: str, count: int, *, or_else: Callable[[], bool] = lambda: False) -> None:
     await zk.ensure(path)
-    while len(await zk.get_children(path)) < count:
+    while len(await zk.get_children(path)) < count and not or_else():
         await zk.sync()

@@ -144,6 +144,9 @@ class LockingQueue(BaseQueue[ClaimedItem]):
                     return item
                 self._entries.collided()
 
+    async def _undo(self, found: ClaimedItem) -> None:
+        await found.release()
+
     async def _take(self, name: str) -> ClaimedItem | None:
         """The item, unless somebody else processes it or has done so."""
         zk = self._zk

@@ -10,6 +10,7 @@ The znodes, below the queue's path (``entries`` as kazoo's Queue has them, so th
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -40,7 +41,7 @@ _OPERATION_BYTES: Final = 128
 """What an item costs in a request beside its path and its data, rounded up."""
 
 
-class BaseQueue(Generic[_T]):
+class BaseQueue(ABC, Generic[_T]):
     """What all queues have in common: putting, and waiting for an item. ``_T`` is what taking returns."""
 
     def __init__(self, zk: Client, path: str, *, claims: str | None = None, random: Random | None = None) -> None:
@@ -121,14 +122,23 @@ class BaseQueue(Generic[_T]):
         found = await attempt()
         if found is not None:
             return found
-        # Of the tasks of this process, one waits in line; the others wait for that one.
-        async with self._turn, self._line.waiting():
-            while True:
-                changed = self._entries.changed.next
-                found = await attempt()
-                if found is not None:
-                    return found
-                await self._sleep_until(changed)
+        try:
+            # Of the tasks of this process, one waits in line; the others wait for that one.
+            async with self._turn, self._line.waiting():
+                while True:
+                    changed = self._entries.changed.next
+                    found = await attempt()
+                    if found is not None:
+                        return found
+                    await self._sleep_until(changed)
+        except BaseException:
+            if found is not None:
+                await self._undo(found)
+            raise
+
+    @abstractmethod
+    async def _undo(self, found: _T) -> None:
+        """Give back what was found: nobody wants it any more."""
 
     async def _sleep_until(self, changed: asyncio.Event) -> None:
         await changed.wait()
@@ -144,7 +154,7 @@ class BaseQueue(Generic[_T]):
             raise
 
 
-class TakingQueue(BaseQueue[list[bytes]]):
+class TakingQueue(BaseQueue[list[tuple[str, Znode]]]):
     """A queue whose items are deleted when they are taken."""
 
     def __init__(self, zk: Client, path: str, *, random: Random | None = None) -> None:
@@ -165,20 +175,20 @@ class TakingQueue(BaseQueue[list[bytes]]):
             ConnectionLoss: the session has ended at the moment of taking, and nobody knows whether an item was taken.
                 If it was, it is lost: this queue delivers at most once.
         """
-        return (await self._wait_for(lambda: self._try(1)))[0]
+        return _data(await self._wait_for(lambda: self._try(1)))[0]
 
     async def take_now(self) -> bytes | None:
         """The next item, or None if there is none, as far as the client's server knows. Raises as :meth:`take`."""
         found = await self._try(1)
-        return found[0] if found is not None else None
+        return _data(found)[0] if found is not None else None
 
     async def take_many(self, at_most: int) -> list[bytes]:
         """Up to so many items, in one transaction; waits for the first. Raises as :meth:`take`."""
         if at_most < 1:
             raise ValueError(f"at_most={at_most!r} is not positive")
-        return await self._wait_for(lambda: self._try(at_most))
+        return _data(await self._wait_for(lambda: self._try(at_most)))
 
-    async def _try(self, at_most: int) -> list[bytes] | None:
+    async def _try(self, at_most: int) -> list[tuple[str, Znode]] | None:
         while True:
             await self._entries.refresh()
             async with self._picked(at_most, self._bound()) as names:
@@ -224,7 +234,7 @@ class TakingQueue(BaseQueue[list[bytes]]):
                 raise result
         return found
 
-    async def _remove(self, items: list[tuple[str, Znode]]) -> list[bytes]:
+    async def _remove(self, items: list[tuple[str, Znode]]) -> list[tuple[str, Znode]]:
         """Take those that nobody else takes."""
 
         def fill(transaction: Transaction) -> None:
@@ -238,7 +248,7 @@ class TakingQueue(BaseQueue[list[bytes]]):
             except asyncio.CancelledError:
                 with suppress(KeeperError, ClientClosedError):
                     await removal
-                    await self._put_back(items)
+                    await self._undo(items)
                 raise
             except TransactionError as error:
                 name, _ = items.pop(error.index)
@@ -252,14 +262,15 @@ class TakingQueue(BaseQueue[list[bytes]]):
             else:
                 self._entries.succeeded()
                 break
-        return [znode.data for _, znode in items]
+        return items
 
-    async def _put_back(self, items: list[tuple[str, Znode]]) -> None:
+    async def _undo(self, found: list[tuple[str, Znode]]) -> None:
         def fill(transaction: Transaction) -> None:
-            for name, znode in items:
+            for name, znode in found:
                 transaction.create(f"{self._entries.path}/{name}", znode.data)
 
-        await self._receipts.commit(fill)
+        with suppress(KeeperError, ClientClosedError):
+            await self._receipts.commit(fill)
 
 
 class Queue(TakingQueue):
@@ -306,6 +317,10 @@ class PriorityQueue(TakingQueue):
     async def put_many(self, items: Iterable[bytes], priority: int = DEFAULT_PRIORITY) -> None:
         """Put all or none, with the same priority. Raises as :meth:`put`; all must fit in one request."""
         await self._put(items, priority_prefix(priority))
+
+
+def _data(items: list[tuple[str, Znode]]) -> list[bytes]:
+    return [znode.data for _, znode in items]
 
 
 def priority_prefix(priority: int) -> str:

@@ -6,6 +6,7 @@ others watches the znode so many places before its own. A place is no right: it 
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -49,7 +50,8 @@ class WaitingLine:
                     await moved.wait()
             yield
         finally:
-            await withdraw(self._zk, place)
+            # Goes on if this is cancelled: what stays in line would stop others.
+            await asyncio.shield(asyncio.ensure_future(withdraw(self._zk, place)))
 
     async def _join(self) -> Created:
         return await endure(self._zk, lambda: create_own(self._zk, f"{self._path}/waiting-", b""))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import textwrap
 import time
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -646,3 +649,47 @@ def test_local_expiry_precedes_the_next_holder(zookeeper_server: Any) -> None:
             await successor.release()
 
     run(main())
+
+
+def test_kazoo_565_the_documentation_shows_how_to_react_to_state_changes(
+    zookeeper_server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody could show how to use a lock together with the changes of the connection's state: here it runs."""
+    page = (Path(__file__).parents[2] / "docs" / "recipes" / "ownership.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    source = "async def main(zk, do_the_work, steps):\n" + textwrap.indent("\n".join(examples), "    ")
+    names: dict[str, Any] = {}
+    exec(compile(source, "ownership.md", "exec"), names)
+
+    async def main() -> None:
+        async with connect(zookeeper_server.address) as zk:
+            works = 0
+
+            async def do_the_work() -> None:
+                """Meet the loss of the session at first, and then of the connection."""
+                nonlocal works
+                works += 1
+                if works == 1:
+                    assert zk.session is not None
+                    zookeeper_server.expire_session(zk.session.id)
+                    await asyncio.Event().wait()
+                zookeeper_server.drop_connections()
+                await zk.suspended()
+                await zk.connected()
+
+            await names["main"](zk, do_the_work, [zk.sync, zk.sync])
+
+    run(main())
+    printed = capsys.readouterr().out
+    expected = [
+        "mine, with the fencing number",
+        "somebody else may be at it now",
+        "no connection: pausing",
+        "still mine: going on",
+        "others may read again",
+        "at most three of us:",
+        "leading, with the fencing number",
+        "True",
+    ]
+    assert [line for line in expected if line not in printed] == []
+    assert "\nlost" not in printed

@@ -148,9 +148,9 @@ def test_full_disk_while_snapshotting_stops_nobody(tmp_path: Path, caplog: pytes
         assert "No space left" in caplog.text
         assert not list(tmp_path.glob("version-2/*.tmp"))
         disk.full = False
-        before = server.call(lambda each: each.snapshotter.last_zxid)
+        before = server.call(lambda each: each.database.snapshotter.last_zxid)
         write(client)
-        wait_until(lambda: server.call(lambda each: each.snapshotter.last_zxid) > before, "a snapshot succeeds")
+        wait_until(lambda: server.call(lambda each: each.database.snapshotter.last_zxid) > before, "a snapshot succeeds")
     with running(tmp_path) as server:
         assert_all_there(server, written)
 

@@ -73,7 +73,7 @@ def play(directory: Path, scenario: Callable[[WatchedServer, Client], Awaitable[
 
 async def written(server: WatchedServer) -> None:
     async with asyncio.timeout(20):
-        while server.snapshotter.running:
+        while server.database.snapshotter.running:
             await asyncio.sleep(0.001)
 
 
@@ -105,11 +105,11 @@ def test_a_snapshot_taken_amid_changes_is_made_whole_by_the_log(tmp_path: Path, 
     async def scenario(server: WatchedServer, client: Client) -> None:
         await client.ask(OpCode.AUTH, AuthPacket(0, "digest", b"me:pw"), xid=-4)
         await client.ask_all(CREATIONS)
-        assert server.snapshotter.start()
-        assert not server.snapshotter.start()
+        assert server.database.snapshotter.start()
+        assert not server.database.snapshotter.start()
         logged = server.tree.last_zxid
         rounds = 0
-        while server.snapshotter.running:
+        while server.database.snapshotter.running:
             rounds += 1
             changes: list[tuple[int, int, Record]] = []
             for number in range(20 * rounds, 20 * rounds + 20):
@@ -120,12 +120,12 @@ def test_a_snapshot_taken_amid_changes_is_made_whole_by_the_log(tmp_path: Path, 
                 changes.append((4, OpCode.CREATE, create(b"/m%d" % number, flags=number % 2)))
             await client.ask_all(changes)
         assert rounds > 0
-        assert server.snapshotter.longest_stall_ms > 0
+        assert server.database.snapshotter.longest_stall_ms > 0
         expected = facts(server.tree)
         directory = tmp_path / "version-2"
         recovered = recover(directory, directory, OwnerRules())
         assert recovered.snapshot is not None
-        assert recovered.snapshot.zxid == server.snapshotter.last_zxid
+        assert recovered.snapshot.zxid == server.database.snapshotter.last_zxid
         assert recovered.transactions == server.tree.last_zxid - logged >= 80
         reader = SnapshotReader(read_snapshot_bytes(recovered.snapshot), recovered.snapshot.path)
         assert len(list(reader.nodes())) > 1000
@@ -154,10 +154,10 @@ class FailingSnapshots(FileSystem):
 def test_a_snapshot_that_fails_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(server: WatchedServer, client: Client) -> None:
         filesystem = FailingSnapshots()
-        server.snapshotter._filesystem = filesystem
+        server.database.snapshotter._filesystem = filesystem
         filesystem.fails = True
         await client.ask(OpCode.CREATE, create(b"/a"))
-        assert server.snapshotter.start()
+        assert server.database.snapshotter.start()
         await written(server)
         assert server.stats.counters["snapshot_error_count"] == 1
         assert "No space left" in caplog.text
@@ -165,7 +165,7 @@ def test_a_snapshot_that_fails_is_given_up(tmp_path: Path, caplog: pytest.LogCap
         # The service goes on, and the next one succeeds.
         assert (await client.ask(OpCode.CREATE, create(b"/b"))).error == 0
         filesystem.fails = False
-        assert server.snapshotter.start()
+        assert server.database.snapshotter.start()
         await written(server)
         assert len(snapshot_names(tmp_path)) == 2
 
@@ -176,7 +176,7 @@ def test_a_snapshot_that_fails_is_given_up(tmp_path: Path, caplog: pytest.LogCap
 def test_a_stop_gives_a_snapshot_up_and_leaves_no_half_file(tmp_path: Path) -> None:
     async def scenario(server: WatchedServer, client: Client) -> None:
         await client.ask_all(CREATIONS)
-        assert server.snapshotter.start()
+        assert server.database.snapshotter.start()
 
     play(tmp_path, scenario)
     names = sorted(path.name for path in (tmp_path / "version-2").iterdir())

@@ -14,53 +14,32 @@ from typing import TYPE_CHECKING, Final
 
 from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode
-from corral.jute.owner import OwnerRules
 from corral.server.authentication import Authentication
 from corral.server.clock import Clock
 from corral.server.complaints import Complaints
 from corral.server.connection import Connection
+from corral.server.database import Database
 from corral.server.handshake import Handshakes
-from corral.server.log_sync import LogSync
 from corral.server.pipeline import WritePipeline
 from corral.server.quota_metrics import namespace
 from corral.server.reaper import Reaper
 from corral.server.request_gate import RequestGate
 from corral.server.sessions import SessionTracker, first_session_id
-from corral.server.snapshots import SnapshotSchedule, Snapshotter
 from corral.server.stats import ServerStats
 from corral.server.throttle import ConnectThrottle
 from corral.server.words import FourLetterWords, data_and_log_sizes
-from corral.server.workers import Worker
-from corral.storage.errors import DiskError, StorageError
-from corral.storage.files import (
-    ACCEPTED_EPOCH,
-    CURRENT_EPOCH,
-    INITIALIZE,
-    VERSION_DIRECTORY,
-    SnapshotFile,
-    check_layout,
-    list_lookalikes,
-    list_unfinished,
-    read_number,
-    write_number,
-)
-from corral.storage.filesystem import REAL, FileSystem, remove_if_present
-from corral.storage.lock import DirectoryLock
-from corral.storage.purge import plan_purge, purge
-from corral.storage.recovery import Recovered, recover
-from corral.storage.snapshot import SnapshotEncoder, SnapshotError, SnapshotReader
-from corral.storage.snapshot_file import read_snapshot_bytes, write_snapshot
-from corral.storage.txnlog import TxnLogWriter
+from corral.storage.errors import StorageError
+from corral.storage.files import ACCEPTED_EPOCH, CURRENT_EPOCH, read_number, write_number
+from corral.storage.filesystem import REAL, FileSystem
 from corral.tree.acl import AccessControl
-from corral.tree.datatree import DataTree
 from corral.tree.prepare import Preparer
 from corral.tree.watches import WatchTables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from corral.server.config import ServerConfig
+    from corral.tree.datatree import DataTree
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +68,10 @@ class Server:
     ) -> None:
         self.config = config
         self.clock = clock or Clock()
-        self.filesystem = filesystem
+        self._filesystem = filesystem
         self.chance = chance or random.Random()
-        self.snapshot_directory = config.data_dir / VERSION_DIRECTORY
-        self.log_directory = config.data_log_dir / VERSION_DIRECTORY
         self.stats = ServerStats(self.clock.monotonic_ms())
+        self.database = Database(config, self.stats, failed=self._fail, filesystem=filesystem, chance=self.chance)
         self.authentication = Authentication(config.auth, self.stats)
         self.access = AccessControl(self.authentication.acl_schemes(), skip=config.auth.skip_acl)
         self.throttle = ConnectThrottle(config.connection_throttle, self.clock, self.chance)
@@ -113,19 +91,14 @@ class Server:
         self.preparer: Preparer
         self.pipeline: WritePipeline
         self.tracker: SessionTracker
-        self.txn_log: TxnLogWriter
-        self.snapshotter: Snapshotter
         self._connections_by_address: dict[str, int] = {}
         self._newcomers: dict[Connection, int] = {}
         """Connections made not long ago and, in ms of the monotonic clock, when each must have a session."""
         self._leaving: dict[Connection, int] = {}
         """Connections closed with something unsent, and when they will be cut off."""
         self._expiry_due_ms = 0
-        self._locks: list[DirectoryLock] = []
         self._listener: asyncio.Server | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._log_sync: LogSync | None = None
-        self._purge_worker: Worker | None = None
         self.outstanding_limit = config.limits.global_outstanding_limit
         """With more requests in process, a connection that has some of them is not read from."""
 
@@ -139,7 +112,8 @@ class Server:
             # The port first: a server that cannot listen must not touch the data of the one that does.
             listening = self._bind()
             try:
-                self._take_over(self._open_database())
+                self.database.open(self._loop)
+                self._take_over()
             except BaseException:
                 listening.close()
                 raise
@@ -147,7 +121,7 @@ class Server:
                 lambda: Connection(self), sock=listening, backlog=self.config.listen_backlog
             )
         except BaseException:
-            self._release()
+            self.database.close()
             raise
         self.serving = True
         self._start_timers()
@@ -175,79 +149,11 @@ class Server:
         self.port = listening.getsockname()[1]
         return listening
 
-    def _open_database(self) -> Recovered:
-        config = self.config
-        self._make_directories()
-        directories = [self.snapshot_directory]
-        if self.log_directory.resolve() != self.snapshot_directory.resolve():
-            directories.append(self.log_directory)
-        for directory in directories:
-            self._locks.append(DirectoryLock(directory))
-            self._remove_leftovers(directory)
-            for path in list_lookalikes(directory):
-                log.warning("%s is neither a log nor a snapshot by its name: it is not read", path)
-        check_layout(self.snapshot_directory, self.log_directory)
-        rules = OwnerRules(config.tree.extended_types_enabled, config.tree.emulate_353_ttl_nodes)
-        recovered = recover(
-            self.snapshot_directory,
-            self.log_directory,
-            rules,
-            digests=config.storage.digest_enabled,
-            trust_empty=config.storage.snapshot_trust_empty,
-            filesystem=self.filesystem,
-        )
-        marker = config.data_log_dir / INITIALIZE
-        if recovered.is_new and not config.storage.db_autocreate and not marker.exists():
-            raise StorageError(
-                "there is no database here, and db.autocreate=false forbids to make one", config.data_dir
-            )
-        try:
-            remove_if_present(marker, self.filesystem)
-        except OSError as error:
-            raise DiskError("remove the marker", error, marker) from error
-        self.stats.recovered(recovered)
-        return recovered
-
-    def _remove_leftovers(self, directory: Path) -> None:
-        """Remove what a server that was killed had not finished writing: it may be what fills the disk."""
-        for path in list_unfinished(directory):
-            try:
-                remove_if_present(path, self.filesystem)
-            except OSError as error:
-                log.warning("%s is of no use any more and cannot be removed: %s", path, error.strerror)
-            else:
-                log.info("removed %s, which was never finished", path.name)
-
-    def _make_directories(self) -> None:
-        for directory in (self.snapshot_directory, self.log_directory):
-            if directory.is_dir():
-                continue
-            if not self.config.storage.datadir_autocreate:
-                raise StorageError("it is missing, and datadir.autocreate=false forbids to make it", directory)
-            try:
-                self.filesystem.make_directory(directory)
-            except OSError as error:
-                raise DiskError("make the directory", error, directory) from error
-
-    def _take_over(self, recovered: Recovered) -> None:
+    def _take_over(self) -> None:
         """Build everything that works on the recovered tree."""
         config, storage = self.config, self.config.storage
-        self.tree = tree = recovered.tree
-        tree.keeps_digest = False
-        log.info(
-            "%d znodes, %d sessions at zxid %#x: %s and %d transactions",
-            *(len(tree.nodes) - 1, len(tree.sessions), tree.last_zxid),
-            recovered.snapshot.path.name if recovered.snapshot else "no snapshot",
-            recovered.transactions,
-        )
+        self.tree = tree = self.database.tree
         self._keep_epochs()
-        encoder = SnapshotEncoder(
-            tree,
-            digests=storage.digest_enabled,
-            last_zxid_section=storage.serialize_last_processed_zxid_enabled,
-        )
-        if recovered.snapshot is None or recovered.snapshot.zxid != tree.last_zxid:
-            self._write_snapshot(encoder, is_needed=recovered.snapshot is None)
         self.preparer = Preparer(
             tree,
             self.access,
@@ -257,24 +163,15 @@ class Server:
             reconfig_enabled=config.tree.reconfig_enabled,
             quota_exceeded=lambda path: self.stats.quota_exceeded(namespace(path)),
         )
-        self.txn_log = TxnLogWriter(
-            self.log_directory,
-            preallocation_bytes=storage.prealloc_size_kb * 1024,
-            force_sync=storage.force_sync,
-            size_limit_bytes=storage.txn_log_size_limit_kb * 1024 if storage.txn_log_size_limit_kb > 0 else None,
-            filesystem=self.filesystem,
-        )
-        self.snapshotter = Snapshotter(tree, self.snapshot_directory, storage, self._loop, self.stats, self.filesystem)
-        self._schedule = SnapshotSchedule(storage, self.chance)
         self.pipeline = WritePipeline(
             tree=tree,
             preparer=self.preparer,
             watches=self.watches,
-            log=self.txn_log,
+            log=self.database.txn_log,
             clock=self.clock,
             sync=self._sync,
             soon=self.soon,
-            logged=self._logged,
+            logged=lambda: self.database.about_to_log(self.pipeline.under_way_count),
             session_opened=self._session_opened,
             session_ended=self._session_ended,
         )
@@ -283,37 +180,18 @@ class Server:
         for session_id, timeout_ms in tree.sessions.items():
             self.tracker.add(session_id, timeout_ms, now_ms)
         self.reaper = Reaper(tree, self.pipeline, config.tree)
-        self._log_sync = LogSync(self.txn_log, self._loop, self.filesystem, self._fail)
-
-    def _write_snapshot(self, encoder: SnapshotEncoder, *, is_needed: bool) -> None:
-        """Write down what was recovered, so that the next start has less to replay.
-
-        Only the first snapshot of all is needed: without one the logs would be refused. Any other may fail (a full
-        disk), for the snapshot that was recovered from is still there, and so are the logs after it.
-        """
-        started = time.perf_counter()
-        try:
-            write_snapshot(
-                self.snapshot_directory, encoder, self.config.storage.snapshot_compression or "", self.filesystem
-            )
-        except StorageError as error:
-            if is_needed:
-                raise
-            log.warning("no snapshot could be written at the start, the server goes on without: %s", error)
-            self.stats.count("snapshot_error_count")
-        else:
-            self.stats.note("snapshottime", (time.perf_counter() - started) * 1000)
 
     def _keep_epochs(self) -> None:
         """Check the epoch files that an ensemble left here; a standalone server needs none."""
-        current = read_number(self.snapshot_directory / CURRENT_EPOCH)
-        accepted = read_number(self.snapshot_directory / ACCEPTED_EPOCH)
+        directory = self.database.snapshot_directory
+        current = read_number(directory / CURRENT_EPOCH)
+        accepted = read_number(directory / ACCEPTED_EPOCH)
         epoch = self.tree.last_zxid >> 32
         if current is not None and epoch > current:
-            write_number(self.snapshot_directory / CURRENT_EPOCH, epoch, self.filesystem)
+            write_number(directory / CURRENT_EPOCH, epoch, self._filesystem)
             current = epoch
         if current is not None and accepted is not None and accepted < current:
-            write_number(self.snapshot_directory / ACCEPTED_EPOCH, current, self.filesystem)
+            write_number(directory / ACCEPTED_EPOCH, current, self._filesystem)
 
     async def stop(self) -> None:
         """Finish what was asked so far, write it down, close everything. Nothing is lost, nothing is left running.
@@ -337,7 +215,7 @@ class Server:
                 self.failed = StorageError(
                     f"the disk has not answered for {STOP_LIMIT_S:.0f} s; {self.pipeline.outstanding} writes were not"
                     " acknowledged",
-                    self.log_directory,
+                    self.database.log_directory,
                 )
                 log.critical("the server stops without its disk: %s", self.failed)
                 break
@@ -348,23 +226,9 @@ class Server:
         self.pipeline.stop()
         for connection in list(self.connections):
             connection.close()
-        self.snapshotter.stop()
-        self._release()
+        self.database.snapshotter.stop()
+        self.database.close()
         self.stopped.set()
-
-    def _release(self) -> None:
-        if self._purge_worker is not None:
-            self._purge_worker.stop(timeout_s=1)
-            self._purge_worker = None
-        if self._log_sync is not None and not self._log_sync.stop(timeout_s=1):
-            # The thread hangs in the device and may yet write: the file and the directory stay its own.
-            return
-        self._log_sync = None
-        if hasattr(self, "txn_log"):
-            self.txn_log.close()
-        for lock in self._locks:
-            lock.close()
-        self._locks.clear()
 
     def _fail(self, error: StorageError) -> None:
         """The log cannot be trusted any more: stop, without acknowledging anything."""
@@ -399,9 +263,8 @@ class Server:
         self._every("reaper", lambda: interval_s, lambda: self.reaper.reap(self.clock.wall_ms()))
         purge_ms = self.config.storage.purge_interval_ms
         if purge_ms > 0:
-            self._purge_worker = Worker("corral-purge", self._loop)
-            self._purge()
-            self._every("purge", lambda: purge_ms / 1000, self._purge)
+            self.database.purge()
+            self._every("purge", lambda: purge_ms / 1000, self.database.purge)
 
     def _every(self, name: str, delay_s: Callable[[], float], call: Callable[[], object]) -> None:
         def run() -> None:
@@ -449,51 +312,23 @@ class Server:
         for connection in _take_due(self._leaving, now_ms):
             connection.abort()
 
-    def _purge(self) -> None:
-        keep = max(3, self.config.storage.purge_retain_count)
-
-        def job() -> None:
-            try:
-                plan = plan_purge(self.snapshot_directory, self.log_directory, keep, is_whole)
-                purge(plan, self.filesystem)
-            except StorageError as error:
-                log.warning("nothing could be purged: %s", error)
-            else:
-                if plan.paths:
-                    log.info("purged %s", ", ".join(path.name for path in plan.paths))
-
-        if self._purge_worker is not None:
-            self._purge_worker.submit(job, lambda: None)
-
     # The log
 
-    def _logged(self) -> None:
-        """A batch is about to go to the log: is it time for a snapshot?"""
-        if self._schedule.is_due(self.pipeline.under_way_count, self.txn_log.size_bytes):
-            self.txn_log.roll()
-            self.snapshotter.start()
-
     def _sync(self, synced: Callable[[], None]) -> None:
-        batch = self.txn_log.take()
-        assert batch is not None
-        assert self._log_sync is not None
         started = time.perf_counter()
 
         def durable() -> None:
-            sync_ms = self.txn_log.last_sync_ms
-            if sync_ms > self.config.storage.fsync_warning_threshold_ms:
-                log.warning("syncing the log took %.0f ms", sync_ms)
             self.stats.batch_durable(
                 self.pipeline.under_way_count,
                 max(0, self.clock.wall_ms() - self.pipeline.under_way_since_ms),
-                sync_ms,
+                self.database.txn_log.last_sync_ms,
                 (time.perf_counter() - started) * 1000,
             )
             synced()
             if self.gate is not None:
                 self.gate.batch_applied()
 
-        self._log_sync.write(batch, durable)
+        self.database.sync(durable)
 
     # Sessions
 
@@ -569,7 +404,7 @@ class Server:
 
     def directory_sizes(self) -> tuple[int, int]:
         """Bytes of snapshots and of logs."""
-        return data_and_log_sizes(self.snapshot_directory, self.log_directory)
+        return data_and_log_sizes(self.database.snapshot_directory, self.database.log_directory)
 
 
 def _take_due(deadlines: dict[Connection, int], now_ms: int) -> list[Connection]:
@@ -582,15 +417,3 @@ def _take_due(deadlines: dict[Connection, int], now_ms: int) -> list[Connection]
     for connection in due:
         del deadlines[connection]
     return due
-
-
-def is_whole(snapshot: SnapshotFile) -> bool:
-    """Whether a snapshot can be read to its end and its checksums hold."""
-    try:
-        reader = SnapshotReader(read_snapshot_bytes(snapshot), snapshot.path)
-        for _ in reader.nodes():
-            pass
-        reader.check()
-    except (SnapshotError, StorageError):
-        return False
-    return True

@@ -100,9 +100,9 @@ class FourLetterWords:
         lines = {
             "clientPort": server.port,
             "secureClientPort": -1,
-            "dataDir": server.snapshot_directory.absolute(),
+            "dataDir": server.database.snapshot_directory.absolute(),
             "dataDirSize": data,
-            "dataLogDir": server.log_directory.absolute(),
+            "dataLogDir": server.database.log_directory.absolute(),
             "dataLogSize": logs,
             "tickTime": config.tick_time_ms,
             "maxClientCnxns": config.limits.max_client_connections,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from corral.jute.owner import OwnerRules
     from corral.tree.datatree import DataTree
 
+SYNC_EVERY_BYTES: Final = 8 << 20
+"""Synced piece by piece: the log's syncs would wait behind hundreds of megabytes synced at once."""
 _SNAPPY_MAGIC: Final = b"\x82SNAPPY\x00"
 _SNAPPY_HEADER: Final = _SNAPPY_MAGIC + struct.pack(">ii", 1, 1)
 _SNAPPY_BLOCK: Final = 32 * 1024
@@ -99,7 +101,7 @@ class SnapshotWriter:
         self._filesystem = filesystem
         self._compressor = _compressor(compression)
         self._checksum = 1
-        self._offset = 0
+        self._offset = self._synced = 0
         try:
             remove_if_present(self._temporary, filesystem)
             self._descriptor = filesystem.create(self._temporary)
@@ -143,9 +145,12 @@ class SnapshotWriter:
             return
         try:
             write_fully(self._filesystem, self._descriptor, data, self._offset)
+            self._offset += len(data)
+            if self._offset - self._synced >= SYNC_EVERY_BYTES:
+                self._filesystem.sync_data(self._descriptor)
+                self._synced = self._offset
         except OSError as error:
             raise DiskError("write the snapshot", error, self._temporary, self._offset) from error
-        self._offset += len(data)
 
 
 def write_snapshot(

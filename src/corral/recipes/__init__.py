@@ -1,5 +1,7 @@
 """What applications build with a coordination service."""
 
+from corral.recipes.barrier import Barrier, DoubleBarrier
+from corral.recipes.counter import AtomicBytes, AtomicFloat, AtomicValue, Change, Counter, Layout, Reading
 from corral.recipes.delay_queue import DelayQueue
 from corral.recipes.election import Election, LeaderLatch
 from corral.recipes.lock import Lock
@@ -13,11 +15,19 @@ from corral.recipes.semaphore import Semaphore
 __all__ = [
     "CURATOR",
     "KAZOO",
+    "AtomicBytes",
+    "AtomicFloat",
+    "AtomicValue",
+    "Barrier",
+    "Change",
     "ClaimedItem",
+    "Counter",
     "DelayQueue",
     "Dialect",
+    "DoubleBarrier",
     "Election",
     "Held",
+    "Layout",
     "LeaderLatch",
     "Lock",
     "LockingQueue",
@@ -25,5 +35,6 @@ __all__ = [
     "PriorityQueue",
     "Queue",
     "ReadWriteLock",
+    "Reading",
     "Semaphore",
 ]

@@ -10,7 +10,7 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from corral.cli.shell.subtree.lines import read_entries, read_header
+from corral.cli.shell.subtree.lines import TURN, read_entries, read_header
 from corral.cli.shell.subtree.paths import order, relative_to
 from corral.cli.shell.subtree.preview import preview
 from corral.cli.shell.subtree.reading import Entry, read_subtree, reserved_below
@@ -104,11 +104,12 @@ async def entries_of_file(file: BinaryIO, name: str, *, ephemerals: bool) -> Asy
     start = file.tell()
     last = order("")
     is_sorted = True
-    for _, entry in read_entries(file, name, root):
+    for number, entry in read_entries(file, name, root):
         key = order(relative_to(root, entry.path))
         is_sorted = is_sorted and last <= key
         last = key
-        await asyncio.sleep(0)
+        if number % TURN == 0:
+            await asyncio.sleep(0)
     file.seek(start)
     relative = (
         entry._replace(path=relative_to(root, entry.path))

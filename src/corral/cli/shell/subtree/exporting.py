@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from corral.cli.shell.subtree.copying import Place, Policy, delete_extra, prepare_target
 from corral.cli.shell.subtree.errors import SubtreeError
-from corral.cli.shell.subtree.lines import ended_line, header_line, node_line, read_entries, read_header
+from corral.cli.shell.subtree.lines import TURN, ended_line, header_line, node_line, read_entries, read_header
 from corral.cli.shell.subtree.paths import join, relative_to
 from corral.cli.shell.subtree.reading import Entry, read_subtree, reserved_below
 from corral.cli.shell.subtree.writing import Outcome, Tally, Writer
@@ -31,8 +31,6 @@ __all__ = ["STANDARD", "export_subtree", "import_file", "opened_export", "replac
 
 STANDARD: Final = "-"
 """The name that stands for standard input and output."""
-_TURN: Final = 1000
-"""Lines between which others get their turn on the event loop."""
 _HEADER_BYTES: Final = 8
 
 
@@ -173,7 +171,7 @@ async def _check(
                 f"{name}, line {number}: a request of {len(body) + _HEADER_BYTES} bytes; "
                 f"the service takes {client.settings.max_request_bytes} (jute.maxbuffer)"
             )
-        if number % _TURN == 0:
+        if number % TURN == 0:
             await asyncio.sleep(0)
     if number == 1:
         raise SubtreeError(f"{name}: no znode in it")

@@ -39,9 +39,21 @@ if TYPE_CHECKING:
 
     from corral.cli.shell.subtree.reading import Node
 
-__all__ = ["FORMAT", "Header", "encode", "ended_line", "header_line", "node_line", "read_entries", "read_header"]
+__all__ = [
+    "FORMAT",
+    "TURN",
+    "Header",
+    "encode",
+    "ended_line",
+    "header_line",
+    "node_line",
+    "read_entries",
+    "read_header",
+]
 
 FORMAT: Final = 1
+TURN: Final = 1000
+"""Lines between which a reader gives others their turn on the event loop."""
 _KEYS: Final = frozenset({"path", "data", "acl", "kind", "ttl", "stat"})
 
 
@@ -153,7 +165,7 @@ def read_entries(file: BinaryIO, name: str, root: str, *, incomplete: bool = Fal
 
 def _decode(line: bytes, place: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = json.loads(line.rstrip(b"\r\n"))
     except UnicodeDecodeError as error:
         raise SubtreeError(f"{place}: not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:

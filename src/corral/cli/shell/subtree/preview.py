@@ -21,6 +21,7 @@ def preview(data: bytes, start: int = 0) -> str:
     while start and piece and piece[0] & 0xC0 == 0x80:
         # The middle of a character.
         piece = piece[1:]
+        start += 1
     try:
         text = piece.decode()
     except UnicodeDecodeError as error:

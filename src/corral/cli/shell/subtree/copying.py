@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from corral.cli.shell.subtree.deleting import Deleter, Doomed
 from corral.cli.shell.subtree.errors import SubtreeError
 from corral.cli.shell.subtree.paths import is_within, join, parent_of, relative_to
-from corral.cli.shell.subtree.reading import Entry, Node, read_subtree, reserved_below
+from corral.cli.shell.subtree.reading import Entry, Node, read_subtree, reserved_below, stat_of
 from corral.cli.shell.subtree.writing import Existing, Outcome, Tally, Writer
 from corral.client.errors import NodeExistsError, NoNodeError
 from corral.jute.owner import OwnerKind
@@ -121,7 +121,7 @@ class _Copy:
     async def run(self) -> None:
         source, target, policy = self._source, self._target, self._policy
         await _refuse_overlap(source, target)
-        top = await source.client.exists(source.path)
+        top = await stat_of(source.client, source.path)
         if top is None:
             raise NoNodeError(f"{source.path}: no node")
         if top.kind is OwnerKind.EPHEMERAL:
@@ -210,7 +210,7 @@ async def prepare_target(target: Place, policy: Policy) -> Stat | None:
     Raises NodeExistsError, and NoNodeError if the parent is missing.
     """
     client, path = target
-    there = await client.exists(path)
+    there = await stat_of(client, path)
     if there is not None:
         if policy.existing is Existing.REFUSE:
             raise NodeExistsError(f"{target} exists: --merge adds what is missing, --overwrite also replaces data")
@@ -218,7 +218,7 @@ async def prepare_target(target: Place, policy: Policy) -> Stat | None:
     if path == "/":
         return None
     parent = parent_of(path)
-    if await client.exists(parent) is None:
+    if await stat_of(client, parent) is None:
         if not policy.parents:
             raise NoNodeError(f"the parent {parent} of {path} does not exist: --parents creates it")
         if not policy.dry_run:
@@ -240,7 +240,7 @@ async def delete_extra(
     Ephemerals of sessions stay, and are told.
     """
     client, path = target
-    if await client.exists(path) is None:
+    if await stat_of(client, path) is None:
         return
     extra: list[Doomed] = []
     nodes = read_subtree(client, path, without=reserved_below(client, path), until_zxid=until_zxid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from corral.cli.shell.subtree.reading import WINDOW
+from corral.cli.shell.subtree.reading import WINDOW, stat_of
 from corral.cli.shell.subtree.writing import ROUNDS_MAX, Outcome, Tally, all_of
 from corral.client import ConnectionLoss, KeeperError, SessionExpired
 from corral.client.errors import BadVersionError, NoAuthError, NoNodeError, NotEmptyError
@@ -61,7 +61,7 @@ class Deleter:
     async def _still_as_seen(self, batch: Sequence[Doomed]) -> list[Doomed]:
         """Those that are what they were: one deleted and made anew may have the same version, but no such zxids."""
         same: list[Doomed] = []
-        stats = await all_of(self._client.exists(each.path) for each in batch)
+        stats = await all_of(stat_of(self._client, each.path) for each in batch)
         for each, stat in zip(batch, stats, strict=True):
             if stat is None or (stat.czxid, stat.mzxid) == (each.czxid, each.mzxid):
                 same.append(each)

@@ -16,7 +16,7 @@ from corral.cli.shell.subtree.copying import Place, Policy, delete_extra, prepar
 from corral.cli.shell.subtree.errors import SubtreeError
 from corral.cli.shell.subtree.lines import TURN, ended_line, header_line, node_line, read_entries, read_header
 from corral.cli.shell.subtree.paths import join, relative_to
-from corral.cli.shell.subtree.reading import Entry, read_subtree, reserved_below
+from corral.cli.shell.subtree.reading import Entry, read_subtree, reserved_below, stat_of
 from corral.cli.shell.subtree.writing import Outcome, Tally, Writer
 from corral.client.errors import NoNodeError
 from corral.jute.owner import OwnerKind
@@ -41,7 +41,7 @@ async def export_subtree(client: Client, path: str) -> AsyncGenerator[dict[str, 
 
     Raises NoNodeError, NoAuthError: nothing may be missing.
     """
-    if await client.exists(path) is None:
+    if await stat_of(client, path) is None:
         raise NoNodeError(f"{path}: no node")
     yield header_line(path, client.last_zxid, datetime.now(UTC))
     count = 0

@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from corral.client import KeeperError
+from corral.client import KeeperError, SessionExpired
 from corral.client.errors import NoNodeError
 from corral.jute.owner import OwnerKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
     from corral.client import AccessList, Acl, Client, Listing, Stat, Znode
 
-__all__ = ["HELD_BYTES_MAX", "WINDOW", "Entry", "Node", "discard", "read_subtree", "reserved_below"]
+__all__ = [
+    "HELD_BYTES_MAX",
+    "WINDOW",
+    "Entry",
+    "Node",
+    "discard",
+    "outliving",
+    "read_subtree",
+    "reserved_below",
+    "stat_of",
+]
+
+_T = TypeVar("_T")
 
 WINDOW: Final = 500
 """Requests of one sort that are under way at once."""
@@ -108,7 +121,7 @@ async def read_subtree(
             if listed and (not reading or (has_room and listed[0][1].done())):
                 at, answer = listed.popleft()
                 try:
-                    listing = await answer
+                    listing = await outliving(answer, partial(client.get_listing, at))
                 except KeeperError as error:
                     _leave_out(path, at, error, on_unreadable)
                     continue
@@ -132,7 +145,7 @@ async def read_subtree(
             elif reading:
                 found = reading[0]
                 try:
-                    node = await _complete(found)
+                    node = await _complete(client, found)
                 except KeeperError as error:
                     _leave_out(path, found.path, error, on_unreadable)
                     node = None
@@ -148,10 +161,26 @@ async def read_subtree(
         discard(future for found in reading for future in (found.data, found.acl) if future is not None)
 
 
-async def _complete(found: _Listed) -> Node:
-    data, stat = (None, found.listing.stat) if found.data is None else await found.data
-    acl = None if found.acl is None else (await found.acl).acl
-    return Node(found.path, stat, data, acl)
+async def _complete(client: Client, found: _Listed) -> Node:
+    path, data, stat, acl = found.path, None, found.listing.stat, None
+    if found.data is not None:
+        data, stat = await outliving(found.data, partial(client.get, path))
+    if found.acl is not None:
+        acl = (await outliving(found.acl, partial(client.get_acl, path))).acl
+    return Node(path, stat, data, acl)
+
+
+async def outliving(asked: Awaitable[_T], ask_again: Callable[[], Awaitable[_T]]) -> _T:
+    """The answer, on the next session if this one ends: nothing of a subtree's work belongs to a session."""
+    try:
+        return await asked
+    except SessionExpired:
+        return await ask_again()
+
+
+async def stat_of(client: Client, path: str) -> Stat | None:
+    """The stat of a znode, None if there is none."""
+    return await outliving(client.exists(path), partial(client.exists, path))
 
 
 def _leave_out(

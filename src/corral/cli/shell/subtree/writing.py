@@ -6,11 +6,12 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from corral.cli.shell.subtree.errors import SubtreeError
 from corral.cli.shell.subtree.paths import parent_of
-from corral.cli.shell.subtree.reading import HELD_BYTES_MAX, WINDOW, Entry, discard
+from corral.cli.shell.subtree.reading import HELD_BYTES_MAX, WINDOW, Entry, discard, outliving
 from corral.client import NULL, ConnectionLoss, SessionExpired
 from corral.client.errors import BadVersionError, NodeExistsError, NoNodeError, NotSent, UnimplementedError
 from corral.jute.owner import OwnerKind
@@ -267,7 +268,8 @@ class Writer:
     async def _find(self, path: str) -> _Present | None:
         data, acl = asyncio.ensure_future(self._client.get(path)), asyncio.ensure_future(self._client.get_acl(path))
         try:
-            found, access = await data, await acl
+            found = await outliving(data, partial(self._client.get, path))
+            access = await outliving(acl, partial(self._client.get_acl, path))
         except NoNodeError:
             return None
         finally:

@@ -14,7 +14,7 @@ import pytest
 from tests.forced_faults import Fault, faulty_client
 from tests.owners import check_ledger, open_ledger, own, records, until_children
 
-from corral.client import Acl, Client, ClientClosedError, Created, NoAuthError, connect
+from corral.client import Acl, Client, ClientClosedError, ConnectionLoss, Created, NoAuthError, connect
 from corral.client.errors import BadArgumentsError, NoNodeError
 from corral.recipes import CURATOR, KAZOO, Lock, OwnershipLostError, ReadWriteLock
 
@@ -693,3 +693,25 @@ def test_kazoo_565_the_documentation_shows_how_to_react_to_state_changes(
     ]
     assert [line for line in expected if line not in printed] == []
     assert "\nlost" not in printed
+
+
+def test_waits_for_a_service_that_is_away(zookeeper_server: Any) -> None:
+    """Also when the session has ended meanwhile, and calls end for want of a connection."""
+
+    async def main() -> None:
+        async with connect(zookeeper_server.address, session_timeout=0.1, backoff_max=0.05) as zk:
+            await asyncio.to_thread(zookeeper_server.stop)
+            waiting = [asyncio.create_task(each) for each in (Lock(zk, "/a").acquire(), Lock(zk, "/b").try_acquire())]
+            await zk.lost()
+            # Twice as long as a call waits for a connection.
+            for _ in range(2):
+                with pytest.raises(ConnectionLoss):
+                    await zk.exists("/")
+            assert not any(task.done() for task in waiting)
+            await asyncio.to_thread(zookeeper_server.start)
+            for task in waiting:
+                held = await task
+                assert held is not None
+                await held.release()
+
+    run(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.interop.peers import CURATOR_JARS, HERE, QUIET_JVM, class_path
 from tests.owners import check_ledger, open_ledger, own, records, until_children
 
 from corral.client import Client, connect
-from corral.recipes import CURATOR, KAZOO, Dialect, Election, LeaderLatch, Lock, ReadWriteLock, Semaphore
+from corral.recipes import CURATOR, KAZOO, Dialect, Election, LeaderLatch, Lease, Lock, ReadWriteLock, Semaphore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -152,6 +153,26 @@ class TestKazoo:
                 await held.release()
                 with pytest.raises(ValueError, match="Inconsistent max leases"):
                     await asyncio.to_thread(clients().Semaphore(path, max_leases=3).acquire)
+
+        run(main())
+
+    def test_leases(self, server: Server, client: KazooClient, root: str) -> None:
+        async def main() -> None:
+            async with connect(server.address) as zk:
+                ours = Lease(zk, f"{root}/lease", 3600, "ours")
+
+                def theirs(identifier: str) -> bool:
+                    hour = timedelta(hours=1)
+                    return bool(client.NonBlockingLease(f"{root}/lease", hour, identifier=identifier))
+
+                assert await ours.take()
+                assert not await asyncio.to_thread(theirs, "theirs")
+                assert await asyncio.to_thread(theirs, "ours"), "renewed by the same name"
+                assert await ours.take()
+                await ours.release()
+                assert await asyncio.to_thread(theirs, "theirs")
+                assert not await ours.take()
+                assert await ours.holder() == "theirs"
 
         run(main())
 

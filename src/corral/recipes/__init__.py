@@ -4,6 +4,7 @@ from corral.recipes.barrier import Barrier, DoubleBarrier
 from corral.recipes.counter import AtomicBytes, AtomicFloat, AtomicValue, Change, Counter, Layout, Reading
 from corral.recipes.delay_queue import DelayQueue
 from corral.recipes.election import Election, LeaderLatch
+from corral.recipes.lease import Lease
 from corral.recipes.lock import Lock
 from corral.recipes.locking_queue import ClaimedItem, LockingQueue
 from corral.recipes.ownership import Held, OwnershipLostError
@@ -29,6 +30,7 @@ __all__ = [
     "Held",
     "Layout",
     "LeaderLatch",
+    "Lease",
     "Lock",
     "LockingQueue",
     "OwnershipLostError",

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from corral.client import ClientClosedError, SessionExpired, State
+from corral.client import ClientClosedError, NotSent, SessionExpired, State
 from corral.client.errors import NoNodeError
 from corral.recipes.ownership import Held
 from corral.recipes.queue_of_claims import blocker_of, strays_of
@@ -127,7 +127,8 @@ class QueueContest(Contest):
                 protected=True,
                 parents=True,
             )
-        except SessionExpired:
+        except (SessionExpired, NotSent):
+            # The next session may have more luck, and a connection.
             return None
         session = self.client.session
         # The session may have ended since then: its claim is worth nothing to the next one.
@@ -229,7 +230,10 @@ class Contender(ABC):
         return held
 
     async def try_acquire(self) -> Held | None:
-        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does."""
+        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does.
+
+        While there is no connection it waits for one.
+        """
         return await self._compete(patient=False)
 
     @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 from corral.client.errors import (
     ClientClosedError,
@@ -65,6 +66,28 @@ async def create_own(zk: Client, path: str, data: bytes) -> Created:
         with suppress(KeeperError, ClientClosedError):
             await withdraw(zk, await creation)
         raise
+
+
+async def create_once(zk: Client, path: str, data: bytes) -> str:
+    """Create a persistent sequential znode, once, over lost connections and sessions; returns its path.
+
+    ``path`` is that of a directory, which is created if need be; the name is a mark of this call and the number.
+    """
+    marker = f"{uuid4().hex}-"
+    is_doubtful = False
+
+    async def attempt() -> str:
+        nonlocal is_doubtful
+        if is_doubtful:
+            await zk.sync(path)
+            with suppress(NoNodeError):
+                for name in await zk.get_children(path):
+                    if name.startswith(marker):
+                        return f"{path}/{name}"
+        is_doubtful = True
+        return await zk.create(f"{path}/{marker}", data, sequential=True, parents=True)
+
+    return await endure(zk, attempt)
 
 
 async def withdraw(zk: Client, path: str) -> None:

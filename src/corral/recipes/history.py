@@ -7,12 +7,12 @@ The value is the data of ``path``, plain, and its version is the znode's. Each v
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from corral.client.errors import BadVersionError, NodeExistsError, NoNodeError, TransactionError
 from corral.recipes.endurance import endure
+from corral.recipes.headed import join, split
 
 if TYPE_CHECKING:
     from corral.client import Client, Stat, Znode
@@ -81,7 +81,8 @@ class History:
             entry = await self._zk.get(self._entry(version))
         except NoNodeError:
             return False
-        return _split(entry.data)[0].get("id") == identity
+        header, _ = split(entry.data)
+        return header is not None and header.get("id") == identity
 
     async def _current(self) -> Znode | None:
         try:
@@ -96,7 +97,7 @@ class History:
         async with self._zk.transaction() as transaction:
             transaction.create(self.path, data)
             transaction.create(self.top)
-            transaction.create(self._entry(0), _join(header, data))
+            transaction.create(self._entry(0), join(header, data))
 
     async def _replace(self, znode: Znode, data: bytes, header: dict[str, str]) -> None:
         current = znode.stat.version
@@ -107,9 +108,9 @@ class History:
             transaction.set(self.path, data, version=current)
             if current not in versions:
                 # Set by other means than this class.
-                transaction.create(self._entry(current), _join({}, znode.data))
+                transaction.create(self._entry(current), join({}, znode.data))
                 versions.append(current)
-            transaction.create(self._entry(current + 1), _join(header, data))
+            transaction.create(self._entry(current + 1), join(header, data))
             for old in versions[: max(0, len(versions) + 1 - self._kept)]:
                 transaction.delete(self._entry(old))
 
@@ -124,8 +125,9 @@ class History:
                 continue
             if isinstance(znode, BaseException):
                 raise znode
-            header, data = _split(znode.data)
-            entries.append(Entry(version, data, header.get("author", ""), header.get("note", ""), znode.stat))
+            header, data = split(znode.data)
+            about = header or {}
+            entries.append(Entry(version, data, about.get("author", ""), about.get("note", ""), znode.stat))
         return entries
 
     async def _versions(self) -> list[int]:
@@ -137,17 +139,3 @@ class History:
 
     def _entry(self, version: int) -> str:
         return f"{self.top}/{version:010d}"
-
-
-def _join(header: dict[str, str], data: bytes) -> bytes:
-    return json.dumps(header).encode() + b"\n" + data
-
-
-def _split(entry: bytes) -> tuple[dict[str, Any], bytes]:
-    line, newline, data = entry.partition(b"\n")
-    try:
-        header = json.loads(line)
-    except ValueError:
-        header = None
-    # An entry of somebody else's making is taken for the bare value.
-    return (header, data) if newline and isinstance(header, dict) else ({}, entry)

@@ -98,6 +98,10 @@ class Registration:
         """As it is to be registered."""
         return self._data
 
+    async def registered(self) -> None:
+        """Wait until it is registered: again, after the loss of a session."""
+        await self._reconciler.until(lambda: self.is_registered)
+
     async def update(self, data: bytes) -> None:
         """Change the data; returns when it is written. Cancelled, it will nevertheless be written."""
         self._data = data

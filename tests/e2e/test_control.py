@@ -12,16 +12,11 @@ from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
+from tests.interop.peers import free_port
 
 from corral.cli.pidfile import PidFile
 
 CORRAL = (sys.executable, "-m", "corral")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def corral(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

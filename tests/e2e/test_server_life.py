@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from tests.e2e.child import KERNEL_SYNC_FAILS_LATER, KERNEL_SYNC_HANGS, SYNC_FAILS_LATER, SYNC_HANGS, PatchedServer
+from tests.e2e.in_thread import running
 from tests.e2e.raw import (
     PATIENCE_S,
     PING,
@@ -31,6 +32,8 @@ from tests.e2e.raw import (
 from tests.interop.peers import CorralServer, free_port
 
 from corral.jute.ops import OpCode, Xid
+from corral.server.config import StorageConfig
+from corral.storage.errors import StorageError
 
 SMALL_FILES: Final = {"preAllocSize": 64, "snapCount": 200}
 
@@ -448,12 +451,19 @@ def written(left_behind: tuple[Path, list[bytes]], tmp_path: Path) -> tuple[Path
     return shutil.copytree(data, tmp_path / "data"), paths
 
 
-def assert_starts_with(data: Path, paths: list[bytes], **config: str | int) -> None:
-    with CorralServer(data, config) as server, Client(server.port) as client:
+def assert_starts_with(data: Path, paths: list[bytes], **settings: Any) -> None:
+    with running(data, **settings) as server, Client(server.port) as client:
         for path in paths:
             client.submit(OpCode.EXISTS, get_data(path))
         lost = [path for path in paths if client.reply().error]
         assert not lost
+
+
+def refusal(data: Path) -> str:
+    """Why a server does not start there."""
+    with pytest.raises(StorageError) as caught, running(data):
+        pass
+    return str(caught.value)
 
 
 def damage_first_half(path: Path) -> None:
@@ -483,12 +493,12 @@ def test_all_snapshots_missing_needs_the_operators_word(written: tuple[Path, lis
     for path in snapshots(data):
         path.unlink()
     before = contents(data)
-    said = start_in_vain(data)
+    said = refusal(data)
     assert "no snapshot" in said
     assert "snapshot.trust.empty=true" in said
     assert str(logs(data)[0]) in said
     assert contents(data) == before
-    assert_starts_with(data, paths, **{"snapshot.trust.empty": "true"})
+    assert_starts_with(data, paths, storage=StorageConfig(snapshot_trust_empty=True))
     # Once started it has a snapshot again.
     assert_starts_with(data, paths)
 
@@ -498,7 +508,7 @@ def test_all_snapshots_invalid_is_refused_by_name(written: tuple[Path, list[byte
     for path in snapshots(data):
         damage_first_half(path)
     before = contents(data)
-    said = start_in_vain(data)
+    said = refusal(data)
     assert str(snapshots(data)[-1]) in said
     assert contents(data) == before
 

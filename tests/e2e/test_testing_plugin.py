@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-STRICT = ("-W", "error", "--strict-markers", "--strict-config")
+LEAN = ("-p", "no:hypothesispytest")
+"""What hypothesis imports takes longer than such a run."""
+STRICT = (*LEAN, "-W", "error", "--strict-markers", "--strict-config")
 
 
 def test_fixtures_give_servers(pytester: pytest.Pytester) -> None:
@@ -108,9 +110,9 @@ def test_mistakes_are_told(pytester: pytest.Pytester) -> None:
         def test_three(zookeeper): pass
         """,
     )
-    result = pytester.runpytest_subprocess(*STRICT, "test_ini.py")
+    result = pytester.runpytest_inprocess(*STRICT, "test_ini.py")
     result.stdout.fnmatch_lines(["*zookeeper_settings: 'tickTime' is not KEY=VALUE"])
-    result = pytester.runpytest_subprocess(*STRICT, "-o", "zookeeper_settings=", "test_marker.py")
+    result = pytester.runpytest_inprocess(*STRICT, "-o", "zookeeper_settings=", "test_marker.py")
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(
         [
@@ -129,7 +131,7 @@ def test_mistakes_are_told(pytester: pytest.Pytester) -> None:
     ],
 )
 def test_is_shown_to_users(pytester: pytest.Pytester, option: str, lines: list[str]) -> None:
-    pytester.runpytest_inprocess(option).stdout.fnmatch_lines(lines)
+    pytester.runpytest_inprocess(*LEAN, option).stdout.fnmatch_lines(lines)
 
 
 def test_run_without_it_loads_nothing(pytester: pytest.Pytester) -> None:

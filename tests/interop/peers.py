@@ -7,6 +7,7 @@ what they print to one file. `tools/peers.sh` installs everything that is not ou
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -33,6 +34,10 @@ HERE: Final = Path(__file__).resolve().parent
 
 QUIET_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto", "-Xmx256m")
 """One small heap, one compiler, nothing left behind: start-up in about a second on a busy machine."""
+
+PORTS: Final = (10_000, 32_000)
+"""Below those that systems give to clients."""
+_chance: Final = random.SystemRandom()
 
 START_LIMIT_S: Final = 30.0
 STOP_LIMIT_S: Final = 15.0
@@ -62,11 +67,20 @@ def apaches_tool(name: str, *arguments: str, properties: Mapping[str, str] | Non
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A loopback port that nobody uses at this moment, and that no client will be given by the system meanwhile.
+
+    Ports of the system's own choice are what clients connect from: in the time that a server takes to start, another
+    test's client might have it.
+    """
+    while True:
+        port = _chance.randrange(*PORTS)
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def four_letter_word(port: int, word: str, timeout_s: float = 5.0) -> str:

@@ -49,7 +49,7 @@ OVERTAKES = {-2, -4, 1000}
 Places = list[int] | int
 """Where a stream is cut: at these offsets (modulo its length), or every so many bytes."""
 QUICK = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 DEEP = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 

@@ -629,7 +629,7 @@ def _facts(tree: DataTree) -> dict[str, object]:
 
 
 _QUICK = settings(
-    max_examples=250,
+    max_examples=90,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

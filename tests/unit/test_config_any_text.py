@@ -18,7 +18,7 @@ TEXTS = NUMBERS | WORDS | st.text(max_size=300)
 
 
 @given(st.dictionaries(KEYS, TEXTS, max_size=4))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_properties(written: dict[str, str]) -> None:
     try:
         config = from_properties({"dataDir": "data", "clientPort": "2181", **written})
@@ -29,7 +29,7 @@ def test_properties(written: dict[str, str]) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_file(content: bytes) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "zoo.cfg"

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PORT ?= 2181
 DATA ?= ./corral-data
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -12,7 +13,7 @@ run: $(READY)
 	@$(BIN)/corral server --port $(PORT) --data-dir $(DATA)
 
 test: $(READY)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.interop.peers import free_port
 
 from corral.cli.control import Background
 from corral.cli.pidfile import PidFile
@@ -31,12 +32,6 @@ FAILING = "import sys; print('line\\n' * 30 + 'the disk is made of cheese', file
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + ANSWERING
 
 Make = Callable[..., Background]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

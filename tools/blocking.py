@@ -872,8 +872,23 @@ class Writer:
             return f"return self._portal.context({manager}, lambda each: {(result.to_twin or '{}').format('each')})"
         if form == "awaitable":
             is_end = name in ("__aexit__", "close", "release") and kind.__name__ not in COMMITTING
-            way = "leave" if is_end else "call"
-            return _returning(result, f"self._portal.{way}({passed})")
+            text = _returning(result, f"self._portal.{'leave' if is_end else 'call'}({passed})")
+            if is_async or kind.__name__ != "Client":
+                return text
+            # What sends one request can do so from the caller's thread, but not what sets a watch besides.
+            callbacks = [each for each in arguments if "self._portal.callback(" in each]
+            plain = [each for each in arguments if each not in callbacks]
+            asked = _returning(result, f"self._portal.ask({', '.join([f'self._original.{name}', *plain])})")
+            if not callbacks:
+                return asked
+            optional = [
+                each.arg
+                for each in node.args.kwonlyargs
+                if f"{each.arg}=self._portal.callback({each.arg})" in callbacks
+            ]
+            if len(optional) < len(callbacks):
+                return text
+            return f"if {' or '.join(f'{each} is not None' for each in optional)}:\n    {text}\n{asked}"
         is_own = is_property or name.startswith("__") or name in IN_CALLER.get(kind.__name__, ())
         if is_own and not _has_loop(node):
             if is_property:
@@ -927,7 +942,9 @@ class Writer:
             if kind is None or is_async:
                 raise Untranslatable("no parameter leads to a client")
             self.module.use("corral.sync.portal", "Portal", running=True)
-            body = f"client = {original}({', '.join(arguments)})\nreturn {kind.__name__}._of(Portal(client), client)"
+            self.module.use("corral.sync.calls", "ThreadedClient", running=True)
+            body = f"client = ThreadedClient.like({original}({', '.join(arguments)}))\n"
+            body += f"return {kind.__name__}._of(Portal(client), client)"
         elif result.kind in ("iterator", "context"):
             raise Untranslatable("a function that returns what is waited for: make it a method")
         else:

@@ -242,9 +242,13 @@ class Client:
                 f"{path}: a request of {len(body) + _HEADER_BYTES} bytes; servers accept "
                 f"{self.settings.max_request_bytes} unless jute.maxbuffer and max_request_bytes say more"
             )
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future = self.future()
         self.send(kind(code, body, decode, future, path, repeatable=repeatable, answered=answered))
         return future
+
+    def future(self) -> asyncio.Future[Any]:
+        """Into which the result of a request goes."""
+        return asyncio.get_running_loop().create_future()
 
     def send(self, call: Call) -> None:
         """Let a request go its way: every one passes here."""

@@ -80,6 +80,8 @@ class Connection(asyncio.Protocol):
         self._sent_at = self._heard_at = self._loop.time()
         self.acknowledged_at = self._sent_at
         """When something was sent of which it is known that the server has got it."""
+        self._sent_xid = 0
+        """The newest request that has been written: one that was sent before says nothing of what is sent now."""
         self._sample: tuple[int, float] | None = None
         self._pings: deque[float] = deque()
         """When each ping was sent that has not been answered."""
@@ -88,6 +90,9 @@ class Connection(asyncio.Protocol):
         self._is_late = False
         self._timer: asyncio.TimerHandle | None = None
         self._sending = threading.Lock()
+        """Held while a request gets its number and its place, and while bytes go out: other threads send too."""
+        self._direct: int | None = None
+        """The socket, if other threads may write to it."""
         self.sends = 0
         """How often something was sent: the heartbeat's thread looks at it."""
         self.reason = ""
@@ -148,13 +153,14 @@ class Connection(asyncio.Protocol):
 
     def send(self, call: Call) -> None:
         """Send a request; its reply completes it."""
-        self._xid = xid = self._xid + 1 if self._xid < _XID_MAX else 1
-        call.xid = xid
-        self.in_flight.append(call)
         body = call.body
-        out = self._out
-        out += _REQUEST.pack(8 + len(body), xid, call.code)
-        out += body
+        with self._sending:
+            self._xid = xid = self._xid + 1 if self._xid < _XID_MAX else 1
+            call.xid = xid
+            self.in_flight.append(call)
+            out = self._out
+            out += _REQUEST.pack(8 + len(body), xid, call.code)
+            out += body
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
@@ -171,12 +177,13 @@ class Connection(asyncio.Protocol):
         self._flush_is_due = False
         if self.has_ended or self._transport is None:
             return
-        out, self._out = self._out, bytearray()
         self._sent_at = now = self._loop.time()
-        if self._sample is None and self.in_flight:
-            self._sample = (self._xid, now)
         self.sends += 1
         with self._sending:
+            if self._sample is None and self._xid != self._sent_xid:
+                self._sample = (self._xid, now)
+            self._sent_xid = self._xid
+            out, self._out = self._out, bytearray()
             self._write(out)
 
     def _write(self, out: bytes | bytearray) -> None:
@@ -185,6 +192,44 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._torn)
             self._torn = b""
         self._transport.write(out)
+
+    def open_to_threads(self) -> None:
+        """All that must be sent first has been handed over: from now on other threads may send."""
+        transport = self._transport
+        assert transport is not None
+        sock = transport.get_extra_info("socket")
+        # What goes through TLS cannot be written past the loop.
+        if sock is not None and transport.get_extra_info("ssl_object") is None:
+            self._direct = sock.fileno()
+
+    def send_at_once(self, call: Call) -> bool:
+        """From any thread: send a request past the loop. False if it cannot be: it is then for the loop to send it.
+
+        It leaves the times alone, by which the loop's thread pings: so that goes on, and is what tells how long the
+        session lives.
+        """
+        body = call.body
+        with self._sending:
+            descriptor, transport = self._direct, self._transport
+            if descriptor is None or transport is None or self.has_ended:
+                return False
+            if self._out or self._torn or transport.get_write_buffer_size():
+                return False
+            self._xid = self._sent_xid = xid = self._xid + 1 if self._xid < _XID_MAX else 1
+            call.xid = xid
+            self.in_flight.append(call)
+            frame = _REQUEST.pack(8 + len(body), xid, call.code) + body
+            try:
+                written = os.write(descriptor, frame)
+            except BlockingIOError:
+                written = 0
+            except OSError as error:
+                self._loop.call_soon_threadsafe(self.abort, str(error))
+                return True
+            self._torn = frame[written:]
+        if written < len(frame):
+            self._loop.call_soon_threadsafe(self._flush)
+        return True
 
     def beat(self) -> None:
         """From the heartbeat's thread: ping past the loop, unless bytes of a frame may be half sent."""

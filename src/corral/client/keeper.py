@@ -407,6 +407,7 @@ class SessionKeeper:
             # Those that were cancelled meanwhile need not be sent.
             if not call.future.done():
                 connection.send(call)
+        connection.open_to_threads()
         if read_only:
             self._seeker = self.spawn(self._seek_writable(connection), "search for a server that takes writes")
         self.tell(self.watches.resumed())

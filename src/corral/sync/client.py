@@ -55,6 +55,7 @@ from corral.client.watch import Watch as AsyncWatch
 from corral.client.watches import WatchEvent
 from corral.jute.ops import WatcherType
 from corral.jute.primitives import DEFAULT_MAX_BUFFER
+from corral.sync.calls import ThreadedClient
 from corral.sync.portal import Portal
 from corral.sync.twin import Twin
 
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from random import Random
     from ssl import SSLContext
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from corral.client.keeper import Settings
 
@@ -294,6 +295,10 @@ class Client(Twin[AsyncClient], of=AsyncClient):
         """Do so no more."""
         self._portal.run(self._original.off_state, self._portal.callback(callback))
 
+    def future(self) -> Any:
+        """Into which the result of a request goes."""
+        return self._portal.ask(self._original.future)
+
     def get(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Znode:
         """The data and stat of a znode. ``watch`` is called once, with the next change of the data or the deletion.
 
@@ -301,39 +306,47 @@ class Client(Twin[AsyncClient], of=AsyncClient):
             NoNodeError: there is none; then nothing is watched.
             NoAuthError: its ACL does not let this client read.
         """
-        return self._portal.call(self._original.get, path, watch=self._portal.callback(watch))
+        if watch is not None:
+            return self._portal.call(self._original.get, path, watch=self._portal.callback(watch))
+        return self._portal.ask(self._original.get, path)
 
     def exists(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Stat | None:
         """The stat of a znode, None if there is none. ``watch`` is called once: also with the creation."""
-        return self._portal.call(self._original.exists, path, watch=self._portal.callback(watch))
+        if watch is not None:
+            return self._portal.call(self._original.exists, path, watch=self._portal.callback(watch))
+        return self._portal.ask(self._original.exists, path)
 
     def get_children(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> list[str]:
         """The names of a znode's children, in no order. ``watch`` is called once, when one comes or goes."""
-        return self._portal.call(self._original.get_children, path, watch=self._portal.callback(watch))
+        if watch is not None:
+            return self._portal.call(self._original.get_children, path, watch=self._portal.callback(watch))
+        return self._portal.ask(self._original.get_children, path)
 
     def get_listing(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Listing:
         """The names of a znode's children, and its stat."""
-        return self._portal.call(self._original.get_listing, path, watch=self._portal.callback(watch))
+        if watch is not None:
+            return self._portal.call(self._original.get_listing, path, watch=self._portal.callback(watch))
+        return self._portal.ask(self._original.get_listing, path)
 
     def get_many(self, paths: Iterable[str]) -> list[Znode | KeeperError]:
         """Many znodes as they are at one moment; an exception stands for one that cannot be read."""
-        return self._portal.call(self._original.get_many, paths)
+        return self._portal.ask(self._original.get_many, paths)
 
     def get_acl(self, path: str) -> AccessList:
         """Who may do what, and the stat. Raises NoNodeError, NoAuthError."""
-        return self._portal.call(self._original.get_acl, path)
+        return self._portal.ask(self._original.get_acl, path)
 
     def get_ephemerals(self, prefix: str = "/") -> list[str]:
         """The paths of this session's ephemeral znodes that begin with ``prefix``."""
-        return self._portal.call(self._original.get_ephemerals, prefix)
+        return self._portal.ask(self._original.get_ephemerals, prefix)
 
     def count_descendants(self, path: str) -> int:
         """How many znodes there are below ``path``, at all depths."""
-        return self._portal.call(self._original.count_descendants, path)
+        return self._portal.ask(self._original.count_descendants, path)
 
     def sync(self, path: str = "/") -> None:
         """Let the server catch up with its leader: reads made after this see what had been written before it."""
-        self._portal.call(self._original.sync, path)
+        self._portal.ask(self._original.sync, path)
 
     def create(
         self,
@@ -370,7 +383,7 @@ class Client(Twin[AsyncClient], of=AsyncClient):
             ConnectionLoss: it may or may not have been created; never with ``protected``, except NotSent.
             SessionExpired: with ``protected``, the session ended while it was made; an ephemeral znode is gone, too.
         """
-        return self._portal.call(
+        return self._portal.ask(
             self._original.create,
             path,
             data,
@@ -388,18 +401,18 @@ class Client(Twin[AsyncClient], of=AsyncClient):
 
         Raises NoNodeError, BadVersionError, NoAuthError, QuotaExceededError.
         """
-        return self._portal.call(self._original.set, path, data, version=version)
+        return self._portal.ask(self._original.set, path, data, version=version)
 
     def delete(self, path: str, *, version: int | None = None) -> None:
         """Delete a znode, if ``version`` is its current one.
 
         Raises NoNodeError, NotEmptyError, BadVersionError, NoAuthError.
         """
-        self._portal.call(self._original.delete, path, version=version)
+        self._portal.ask(self._original.delete, path, version=version)
 
     def set_acl(self, path: str, acl: Sequence[Acl], *, version: int | None = None) -> Stat:
         """Replace the ACL of a znode, if ``version`` is the current one of its ACL; returns the new stat."""
-        return self._portal.call(self._original.set_acl, path, acl, version=version)
+        return self._portal.ask(self._original.set_acl, path, acl, version=version)
 
     def transaction(self) -> Transaction:
         """Several writes that are done together or not at all."""
@@ -460,7 +473,7 @@ class Client(Twin[AsyncClient], of=AsyncClient):
 
         Raises NoWatcherError if it has none of that kind.
         """
-        self._portal.call(self._original.remove_watches, path, kind)
+        self._portal.ask(self._original.remove_watches, path, kind)
 
     def forget_watches(self, path: str, kind: WatcherType = WatcherType.ANY) -> None:
         """Forget watches here only, for while there is no connection: no later one sets them anew."""
@@ -479,11 +492,13 @@ class Client(Twin[AsyncClient], of=AsyncClient):
 
     def who_am_i(self) -> list[Identity]:
         """What this connection has proved to be."""
-        return self._portal.call(self._original.who_am_i)
+        return self._portal.ask(self._original.who_am_i)
 
     def get_config(self, *, watch: Callable[[WatchEvent], object] | None = None) -> Znode:
         """The ensemble's members, as ``zoo.cfg.dynamic`` has them, and the version."""
-        return self._portal.call(self._original.get_config, watch=self._portal.callback(watch))
+        if watch is not None:
+            return self._portal.call(self._original.get_config, watch=self._portal.callback(watch))
+        return self._portal.ask(self._original.get_config)
 
     def reconfig(
         self,
@@ -499,7 +514,7 @@ class Client(Twin[AsyncClient], of=AsyncClient):
         configuration. Raises ReconfigDisabledError, NoAuthError, NewConfigNoQuorumError, ReconfigInProgressError,
         BadVersionError, BadArgumentsError.
         """
-        return self._portal.call(
+        return self._portal.ask(
             self._original.reconfig, joining=joining, leaving=leaving, members=members, from_version=from_version
         )
 
@@ -740,17 +755,19 @@ def connect(
 
     Raises ValueError if ``hosts`` is no connect string, or a number makes no sense.
     """
-    client = async_connect(
-        hosts,
-        session_timeout=session_timeout,
-        connect_timeout=connect_timeout,
-        read_only=read_only,
-        ssl=ssl,
-        backoff_first=backoff_first,
-        backoff_max=backoff_max,
-        max_request_bytes=max_request_bytes,
-        max_reply_bytes=max_reply_bytes,
-        heartbeat=heartbeat,
-        random=random,
+    client = ThreadedClient.like(
+        async_connect(
+            hosts,
+            session_timeout=session_timeout,
+            connect_timeout=connect_timeout,
+            read_only=read_only,
+            ssl=ssl,
+            backoff_first=backoff_first,
+            backoff_max=backoff_max,
+            max_request_bytes=max_request_bytes,
+            max_reply_bytes=max_reply_bytes,
+            heartbeat=heartbeat,
+            random=random,
+        )
     )
     return Client._of(Portal(client), client)

@@ -12,11 +12,12 @@ import os
 import threading
 import warnings
 import weakref
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from corral.client.errors import ClientClosedError
+from corral.sync.calls import CLOSED, Answer, LoopCall, ThreadedClient
 from corral.sync.threads import Callback, CallbackThread, Scope, body, current_scope
 
 if TYPE_CHECKING:
@@ -30,72 +31,11 @@ _T = TypeVar("_T")
 _S = TypeVar("_S")
 _P = ParamSpec("_P")
 
-_CLOSED: Final = "the client is closed"
 _FORKED: Final = "this client belongs to the process that was forked; make another one after the fork"
 _EXIT_PATIENCE_S: Final = 1.0
 """How long the end of the program waits for a client that nobody has closed."""
 _AFTERWARDS_PATIENCE_S: Final = 1.0
 """How long something may take that is ended after its client: there is nothing left to wait for."""
-
-
-class _Call:
-    """One blocking call. Only the loop's thread changes it, until it lets the gate go."""
-
-    __slots__ = ("arguments", "error", "function", "future", "gate", "is_over", "options", "result")
-
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-        self.function = function
-        self.arguments = arguments
-        self.options = options
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.future: asyncio.Future[Any] | None = None
-        self.is_over = False
-        self.gate = allocate_lock()
-        self.gate.acquire()
-
-    def run(self) -> None:
-        """Do what needs no waiting."""
-        try:
-            self.result = self.function(*self.arguments, **self.options)
-        except BaseException as error:
-            self.error = error
-        self._end()
-
-    def begin(self) -> None:
-        """Start what is waited for."""
-        try:
-            self.future = future = asyncio.ensure_future(self.function(*self.arguments, **self.options))
-        except BaseException as error:
-            self.error = error
-            self._end()
-        else:
-            future.add_done_callback(self._done)
-
-    def cancel(self) -> None:
-        if self.future is not None:
-            self.future.cancel()
-
-    def refuse(self) -> None:
-        """The loop is over, and nobody else will end it."""
-        if not self.is_over:
-            self.error = ClientClosedError(_CLOSED)
-            self._end()
-
-    def _done(self, future: asyncio.Future[Any]) -> None:
-        if self.is_over:
-            return
-        if future.cancelled():
-            self.error = asyncio.CancelledError()
-        else:
-            self.error = future.exception()
-            if self.error is None:
-                self.result = future.result()
-        self._end()
-
-    def _end(self) -> None:
-        self.is_over = True
-        self.gate.release()
 
 
 class _Life:
@@ -104,7 +44,7 @@ class _Life:
     __slots__ = ("calls", "over", "refusal")
 
     def __init__(self) -> None:
-        self.calls: set[_Call] = set()
+        self.calls: set[Answer] = set()
         """Under way. Those that are left when the loop ends are refused."""
         self.over = threading.Event()
         """The loop runs no more, or never will."""
@@ -124,6 +64,7 @@ class Portal:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._is_direct = isinstance(client, ThreadedClient)
         self._life = _Life()
         self._callbacks = CallbackThread()
         self._changing = threading.Lock()
@@ -140,72 +81,91 @@ class Portal:
         Raises what it raises; ClientClosedError when the client is closed; RuntimeError in the loop's own thread, which
         would wait for itself, and after a fork. A caller that is interrupted cancels it.
         """
-        call = _Call(function, args, kwargs)
-        return cast("_T", self._wait(call, call.begin))
+        loop = self._enter()
+        call = LoopCall(function, args, kwargs)
+        self._hand_over(loop, call.begin)
+        return cast("_T", self._wait_for(call))
 
     def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call ``function`` in the loop's thread."""
-        call = _Call(function, args, kwargs)
-        return cast("_T", self._wait(call, call.run))
+        loop = self._enter()
+        call = LoopCall(function, args, kwargs)
+        self._hand_over(loop, call.run)
+        return cast("_T", self._wait_for(call))
 
-    def _wait(self, call: _Call, begin: Callable[[], None]) -> object:
+    def ask(self, function: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """As :meth:`call`, for what sends one request: it is made in this thread, see :class:`ThreadedClient`."""
+        if not self._is_direct:
+            return self.call(function, *args, **kwargs)
+        self._enter()
+        promise: Any = function(*args, **kwargs)
+        if type(promise) is Answer:
+            return cast("_T", self._wait_for(promise))
+        # It takes several requests.
+        return cast("_T", self.call(lambda: promise))
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """The loop, if a call may be made now."""
         if get_ident() == self._thread_id:
             raise RuntimeError(
                 "a blocking call in the thread of the client's event loop would wait for itself: what is called there "
                 "(a check, a codec) must do without"
             )
-        life = self._life
-        if life.refusal is not None:
+        if self._life.refusal is not None:
             raise self._refused()
-        loop = self._loop or self._open()
         scope = current_scope()
-        life.calls.add(call)
-        try:
-            if scope is not None:
-                scope.enter(partial(self._cancel, call))
-            self._send(loop, begin)
-            call.gate.acquire()
-        except BaseException:
-            self._cancel(call)
-            raise
-        finally:
-            if scope is not None:
-                scope.leave()
-            life.calls.discard(call)
-        if call.error is None:
-            return call.result
-        try:
-            if isinstance(call.error, asyncio.CancelledError) and life.refusal is not None:
-                raise self._refused() from None
-            raise call.error
-        finally:
-            # The traceback refers to this frame.
-            del call
+        if scope is not None:
+            scope.check()
+        return self._loop or self._open()
 
-    def _send(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
         try:
             loop.call_soon_threadsafe(begin)
         except RuntimeError:
             raise self._refused() from None
-        if self._life.over.is_set():
-            # It came too late for those that the loop's thread refuses, and nobody would let it go.
-            raise self._refused()
 
-    def _cancel(self, call: _Call) -> None:
+    def _wait_for(self, answer: Answer) -> object:
+        life, scope = self._life, current_scope()
+        life.calls.add(answer)
+        try:
+            if scope is not None:
+                scope.enter(partial(self._cancel, answer))
+            if life.over.is_set():
+                # It came too late for those that the loop's thread refuses, and nobody else would let it go.
+                answer.refuse()
+            answer.gate.acquire()
+        except BaseException:
+            self._cancel(answer)
+            raise
+        finally:
+            if scope is not None:
+                scope.leave()
+            life.calls.discard(answer)
+        if answer.error is None:
+            return answer.result
+        try:
+            if isinstance(answer.error, asyncio.CancelledError) and life.refusal is not None:
+                raise self._refused() from None
+            raise answer.error
+        finally:
+            # The traceback refers to this frame.
+            del answer
+
+    def _cancel(self, call: Answer) -> None:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(call.cancel)
 
     def _refused(self) -> RuntimeError:
-        reason = self._life.refusal or _CLOSED
-        return ClientClosedError(reason) if reason is _CLOSED else RuntimeError(reason)
+        reason = self._life.refusal or CLOSED
+        return ClientClosedError(reason) if reason is CLOSED else RuntimeError(reason)
 
     def leave(self, function: Callable[_P, Coroutine[Any, Any, _T]], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """As :meth:`call`, for what ends something: it is also done when the client is closed."""
         try:
             return self.call(function, *args, **kwargs)
         except ClientClosedError:
-            if self._life.refusal is not _CLOSED:
+            if self._life.refusal is not CLOSED:
                 raise
         return self._afterwards(lambda: function(*args, **kwargs))
 
@@ -215,7 +175,7 @@ class Portal:
             try:
                 return self.call(function)
             except ClientClosedError:
-                if self._life.refusal is not _CLOSED:
+                if self._life.refusal is not CLOSED:
                     raise
             return self._afterwards(function)
         except StopAsyncIteration:
@@ -232,7 +192,7 @@ class Portal:
                 async with asyncio.timeout(_AFTERWARDS_PATIENCE_S):
                     outcome.append(await function())
             except TimeoutError:
-                errors.append(ClientClosedError(_CLOSED))
+                errors.append(ClientClosedError(CLOSED))
             except BaseException as error:
                 errors.append(error)
 
@@ -309,7 +269,7 @@ class Portal:
         try:
             self.call(self._client.close)
         except ClientClosedError:
-            if self._life.refusal is not _CLOSED:
+            if self._life.refusal is not CLOSED:
                 raise
         finally:
             self._stop()
@@ -325,19 +285,21 @@ class Portal:
                 self._thread.start()
                 assert self._thread.ident is not None
                 self._thread_id = self._thread.ident
+                if isinstance(self._client, ThreadedClient):
+                    self._client.bind(loop, self._thread_id)
                 self._loop = loop
             return self._loop
 
     def _stop(self) -> None:
         with self._changing:
             if self._life.refusal is None:
-                self._life.refusal = _CLOSED
+                self._life.refusal = CLOSED
                 if self._loop is not None:
                     self._loop.call_soon_threadsafe(self._loop.stop)
                 else:
                     self._life.over.set()
                 self._callbacks.finish()
-        if self._life.refusal is _CLOSED and self._thread is not None:
+        if self._life.refusal is CLOSED and self._thread is not None:
             self._thread.join()
             self._callbacks.join()
 
@@ -346,7 +308,7 @@ class Portal:
         life = self._life
         if self._loop is None or life.refusal is not None:
             return
-        life.refusal = _CLOSED
+        life.refusal = CLOSED
         warnings.warn(f"{self._client!r} was not closed", ResourceWarning, stacklevel=2, source=self)
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(_start, _Closing(self._client, self._loop).run)
@@ -359,7 +321,7 @@ class Portal:
     def abandon_at_exit(self) -> None:
         """The program ends."""
         self._abandon()
-        if self._thread is not None and self._life.refusal is _CLOSED:
+        if self._thread is not None and self._life.refusal is CLOSED:
             self._thread.join(_EXIT_PATIENCE_S)
 
     def leave_to_parent(self) -> None:
@@ -499,11 +461,9 @@ def _serve(loop: asyncio.AbstractEventLoop, life: _Life) -> None:
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         life.over.set()
-        while True:
-            try:
+        with contextlib.suppress(KeyError):
+            while True:
                 life.calls.pop().refuse()
-            except KeyError:
-                break
         asyncio.set_event_loop(None)
         loop.close()
 

@@ -6,10 +6,17 @@ Written by tools/blocking.py: change the original, not this.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from corral.client import OPEN
 from corral.recipes import CURATOR, OwnershipLostError
+from corral.recipes.barrier import Barrier as AsyncBarrier
+from corral.recipes.barrier import DoubleBarrier as AsyncDoubleBarrier
+from corral.recipes.counter import AtomicBytes as AsyncAtomicBytes
+from corral.recipes.counter import AtomicFloat as AsyncAtomicFloat
+from corral.recipes.counter import AtomicValue as AsyncAtomicValue
+from corral.recipes.counter import Change, Layout, Reading
+from corral.recipes.counter import Counter as AsyncCounter
 from corral.recipes.delay_queue import DelayQueue as AsyncDelayQueue
 from corral.recipes.election import Election as AsyncElection
 from corral.recipes.election import LeaderLatch as AsyncLeaderLatch
@@ -42,11 +49,19 @@ _T = TypeVar("_T")
 __all__ = [
     "CURATOR",
     "KAZOO",
+    "AtomicBytes",
+    "AtomicFloat",
+    "AtomicValue",
+    "Barrier",
+    "Change",
     "ClaimedItem",
+    "Counter",
     "DelayQueue",
     "Dialect",
+    "DoubleBarrier",
     "Election",
     "Held",
+    "Layout",
     "LeaderLatch",
     "Lock",
     "LockingQueue",
@@ -55,9 +70,85 @@ __all__ = [
     "Queue",
     "ReadLock",
     "ReadWriteLock",
+    "Reading",
     "Semaphore",
     "WriteLock",
 ]
+
+
+class Barrier(Twin[AsyncBarrier], of=AsyncBarrier):
+    """Holds up whoever waits until somebody removes it."""
+
+    def __init__(self, zk: Client, path: str) -> None:
+        """Prepare it; nothing is sent."""
+        portal = zk._portal
+        self._stand_for(portal, portal.run(AsyncBarrier, zk._original, path))
+
+    @property
+    def path(self) -> str:
+        return self._original.path
+
+    def create(self) -> None:
+        """Set it up, if it is not there yet. It stays when its maker ends."""
+        self._portal.call(self._original.create)
+
+    def remove(self) -> bool:
+        """Take it away: all who wait go on. Returns whether it was there, or may have been as answers were lost."""
+        return self._portal.call(self._original.remove)
+
+    def wait(self) -> None:
+        """Return when it is not there. It waits over lost connections and sessions, and leaves nothing behind."""
+        self._portal.call(self._original.wait)
+
+
+class DoubleBarrier(Twin[AsyncDoubleBarrier], of=AsyncDoubleBarrier):
+    """Members begin together when enough have come, and end together when all are done::
+
+        with corral.sync.recipes.DoubleBarrier(zk, "/barrier", 3):
+            ...  # the others are here as well
+
+    At one moment at least ``count`` members were in it: then it opens for all who had come before. Who comes later
+    waits for the next round, which begins when all have left. One object takes part once at a time, and again as
+    often as it likes.
+    """
+
+    def __init__(self, zk: Client, path: str, count: int, *, name: str = "") -> None:
+        """Prepare it; nothing is sent. ``name`` stands in the member's znode, for people to read."""
+        portal = zk._portal
+        self._stand_for(portal, portal.run(AsyncDoubleBarrier, zk._original, path, count, name=name))
+
+    @property
+    def path(self) -> str:
+        return self._original.path
+
+    @property
+    def count(self) -> int:
+        return self._original.count
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._original.__aenter__)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._portal.leave(self._original.__aexit__, kind, error, trace)
+
+    def enter(self) -> None:
+        """Come, and return when enough have come.
+
+        Cancelled, or upon any error, it leaves again; if it has opened just then, the others have gone on.
+
+        Raises SessionExpired if the session ends meanwhile. Lost connections are ridden out.
+        """
+        self._portal.call(self._original.enter)
+
+    def leave(self) -> None:
+        """Go, and return when all of the round have gone: left, or lost their sessions.
+
+        It goes on over lost connections and sessions. Cancelled, it has gone, and does not wait for the others.
+        """
+        self._portal.call(self._original.leave)
 
 
 class Held(Twin[AsyncHeld], of=AsyncHeld):
@@ -299,6 +390,56 @@ class ClaimedItem(Held, of=AsyncClaimedItem):
         self._portal.call(self._original.ack)
 
 
+class AtomicValue(Twin[AsyncAtomicValue[_T]], Generic[_T], of=AsyncAtomicValue):
+    """A value that is changed by compare-and-set on the version of its znode.
+
+    All changes are made exactly once over lost connections. If the session ends at the moment of a change they
+    raise ConnectionLoss: it may have been made or not. So it is when one is cancelled.
+    """
+
+    def __init__(self, zk: Client, path: str, start: _T) -> None:
+        """Prepare it; nothing is sent. The first change creates the znode; until then the value is ``start``."""
+        portal = zk._portal
+        self._stand_for(portal, portal.run(AsyncAtomicValue, zk._original, path, start))
+
+    @property
+    def path(self) -> str:
+        return self._original.path
+
+    def close(self) -> None:
+        """Clean up behind this object; the value stays. Without it, the end of the session does so."""
+        self._portal.leave(self._original.close)
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._original.__aenter__)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._portal.leave(self._original.__aexit__, kind, error, trace)
+
+    def get(self) -> Reading[_T]:
+        """The value, as the client's server knows it. Raises ValueError if the data is no such value."""
+        return self._portal.call(self._original.get)
+
+    def set(self, value: _T) -> Change[_T]:
+        """Replace it by ``value``, whatever it is; the result tells what it was."""
+        return self._portal.call(self._original.set, value)
+
+    def compare_and_set(self, expected: _T, value: _T) -> Change[_T] | None:
+        """Replace it by ``value`` if it is ``expected``; None if it is not."""
+        return self._portal.call(self._original.compare_and_set, expected, value)
+
+    def update(self, function: Callable[[_T], _T]) -> Change[_T]:
+        """Replace it by ``function`` of it.
+
+        The function is called again with the newer value when somebody else is faster, so it should do nothing else.
+        What it raises ends the update, with nothing changed.
+        """
+        return self._portal.call(self._original.update, function)
+
+
 class Semaphore(Twin[AsyncSemaphore], of=AsyncSemaphore):
     """At most ``permits`` owners of ``path`` at a time::
 
@@ -368,7 +509,10 @@ class Semaphore(Twin[AsyncSemaphore], of=AsyncSemaphore):
         return Held._of(self._portal, self._portal.call(self._original.acquire, timeout=timeout))
 
     def try_acquire(self) -> Held | None:
-        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does."""
+        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does.
+
+        While there is no connection it waits for one.
+        """
         return (
             Held._of(self._portal, found)
             if (found := self._portal.call(self._original.try_acquire)) is not None
@@ -417,6 +561,51 @@ class Semaphore(Twin[AsyncSemaphore], of=AsyncSemaphore):
     def holders(self) -> list[str]:
         """The identifiers of those who hold permits, in no order."""
         return self._portal.call(self._original.holders)
+
+
+class AtomicBytes(AtomicValue[bytes], of=AsyncAtomicBytes):
+    """Any data."""
+
+    _original: AsyncAtomicBytes
+
+    def __init__(self, zk: Client, path: str) -> None:
+        """Prepare it; nothing is sent. It is empty until it is set."""
+        portal = zk._portal
+        self._stand_for(portal, portal.run(AsyncAtomicBytes, zk._original, path))
+
+
+class AtomicFloat(AtomicValue[float], of=AsyncAtomicFloat):
+    """A floating-point number, as kazoo's Counter of floats writes it."""
+
+    _original: AsyncAtomicFloat
+
+    def __init__(self, zk: Client, path: str, start: float = 0.0) -> None:
+        portal = zk._portal
+        self._stand_for(portal, portal.run(AsyncAtomicFloat, zk._original, path, start))
+
+    def add(self, amount: float) -> Change[float]:
+        """Add ``amount``, which may be negative."""
+        return self._portal.call(self._original.add, amount)
+
+
+class Counter(AtomicValue[int], of=AsyncCounter):
+    """A whole number::
+
+    counter = corral.sync.recipes.Counter(zk, "/visits")
+    change = counter.add()
+    print(change.before, change.after)
+    """
+
+    _original: AsyncCounter
+
+    def __init__(self, zk: Client, path: str, start: int = 0, *, layout: Layout = Layout.DECIMAL) -> None:
+        """Prepare it; nothing is sent. All that use the counter give the same ``layout``."""
+        portal = zk._portal
+        self._stand_for(portal, portal.run(AsyncCounter, zk._original, path, start, layout=layout))
+
+    def add(self, amount: int = 1) -> Change[int]:
+        """Add ``amount``, which may be negative. Raises ValueError if the result does not fit the layout."""
+        return self._portal.call(self._original.add, amount)
 
 
 class Election(Twin[AsyncElection], of=AsyncElection):
@@ -475,7 +664,10 @@ class Election(Twin[AsyncElection], of=AsyncElection):
         return Held._of(self._portal, self._portal.call(self._original.acquire, timeout=timeout))
 
     def try_acquire(self) -> Held | None:
-        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does."""
+        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does.
+
+        While there is no connection it waits for one.
+        """
         return (
             Held._of(self._portal, found)
             if (found := self._portal.call(self._original.try_acquire)) is not None
@@ -585,7 +777,10 @@ class Lock(Twin[AsyncLock], of=AsyncLock):
         return Held._of(self._portal, self._portal.call(self._original.acquire, timeout=timeout))
 
     def try_acquire(self) -> Held | None:
-        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does."""
+        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does.
+
+        While there is no connection it waits for one.
+        """
         return (
             Held._of(self._portal, found)
             if (found := self._portal.call(self._original.try_acquire)) is not None
@@ -730,7 +925,10 @@ class ReadLock(Twin[AsyncReadLock], of=AsyncReadLock):
         return Held._of(self._portal, self._portal.call(self._original.acquire, timeout=timeout))
 
     def try_acquire(self) -> Held | None:
-        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does."""
+        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does.
+
+        While there is no connection it waits for one.
+        """
         return (
             Held._of(self._portal, found)
             if (found := self._portal.call(self._original.try_acquire)) is not None
@@ -811,7 +1009,10 @@ class WriteLock(Twin[AsyncWriteLock], of=AsyncWriteLock):
         return Held._of(self._portal, self._portal.call(self._original.acquire, timeout=timeout))
 
     def try_acquire(self) -> Held | None:
-        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does."""
+        """Own it if nobody else is in the way; None otherwise. Raises as :meth:`acquire` does.
+
+        While there is no connection it waits for one.
+        """
         return (
             Held._of(self._portal, found)
             if (found := self._portal.call(self._original.try_acquire)) is not None

@@ -119,12 +119,19 @@ class Scope:
             else:
                 self._is_cancelled = True
 
-    def enter(self, cancel_call: Callable[[], None]) -> None:
-        """The thread will wait for a call. Raises CancelledError if this was cancelled before."""
+    def check(self) -> None:
+        """Raise CancelledError if it was cancelled, and no call has raised it yet."""
         with self._lock:
             if self._is_cancelled:
                 self._is_cancelled = False
                 raise asyncio.CancelledError
+        if self._outer is not None:
+            self._outer.check()
+
+    def enter(self, cancel_call: Callable[[], None]) -> None:
+        """The thread will wait for a call. Raises CancelledError if this was cancelled before."""
+        self.check()
+        with self._lock:
             self._cancel_call = cancel_call
         if self._outer is not None:
             self._outer.enter(cancel_call)

@@ -69,7 +69,7 @@ _PING_XID: Final = int(Xid.PING)
 _EVENT_XID: Final = b"\xff\xff\xff\xff"
 _EVENT_HEAD = struct.Struct(">iiqiiii")
 
-_WRITES: Final = frozenset(
+WRITES: Final = frozenset(
     {
         OpCode.CREATE,
         OpCode.CREATE2,
@@ -579,7 +579,7 @@ class Connection(asyncio.Protocol):
     @staticmethod
     def is_write(op: int) -> bool:
         """Whether an operation goes through the pipeline."""
-        return op in _WRITES
+        return op in WRITES
 
     def refuse(self, xid: int, code: int) -> None:
         """Answer a request with an error and nothing else, in its turn."""
@@ -590,7 +590,7 @@ class Connection(asyncio.Protocol):
 
     def serve_request(self, xid: int, op: int, body: bytes) -> None:
         """Serve one request that the loop did not."""
-        if op in _WRITES:
+        if op in self.server.ordered_operations:
             session = self.session
             assert session is not None
             error = self.server.pipeline.submit(self, session.id, xid, op, body, self.identities)
@@ -604,7 +604,7 @@ class Connection(asyncio.Protocol):
             self.server.authentication.serve(self, xid, body)
         elif op == SASL:
             self.reply_at_once(xid, 0, 0, b"\xff\xff\xff\xff")
-        elif self.session_id in self.server.preparer.closing:
+        elif self.session_id in self.server.pipeline.closing:
             self.refuse(xid, ErrorCode.SESSION_EXPIRED)
         elif self.waiting:
             self._defer(xid, op, body)

@@ -192,6 +192,10 @@ class Database:
             self.txn_log.roll()
             self.snapshotter.start()
 
+    def append(self, zxid: int, entry: bytes) -> None:
+        """Take a transaction for the next :meth:`sync`."""
+        self.txn_log.append(zxid, entry)
+
     def sync(self, done: Callable[[], None]) -> None:
         """Write what has been appended to the log, and call ``done`` on the loop once it is on disk."""
         batch = self.txn_log.take()
@@ -230,6 +234,8 @@ class Database:
 
     def close(self) -> None:
         """Give everything back; what was appended and not synced is given up."""
+        if hasattr(self, "snapshotter"):
+            self.snapshotter.stop()
         if self._purge_worker is not None:
             self._purge_worker.stop(_PURGE_STOP_S)
             self._purge_worker = None

@@ -19,6 +19,7 @@ from corral.server.words import WORDS
 
 if TYPE_CHECKING:
     from corral.server.connection import Connection
+    from corral.server.sessions import Session
     from corral.server.standalone import Server
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Handshakes:
         session.connection = connection
         connection.session = session
         connection.begin_handshake()
-        server.preparer.open_session(session_id, timeout_ms)
+        server.pipeline.open_session(session_id, timeout_ms)
         server.pipeline.submit(
             connection, session_id, 0, OpCode.CREATE_SESSION, _TIMEOUT.pack(timeout_ms), connection.identities
         )
@@ -123,8 +124,14 @@ class Handshakes:
             server.complaints.warn(
                 "wrong password", "%r has no right to session %#x: refused", connection, session_id & (2**64 - 1)
             )
-            session = None
-        if session is None or session_id in server.preparer.closing:
+            self.renewed(connection, None, timeout_ms)
+        else:
+            server.renew(connection, session_id, timeout_ms)
+
+    def renewed(self, connection: Connection, session: Session | None, timeout_ms: int) -> None:
+        """Whether the session lives is known: answer its client."""
+        server = self.server
+        if session is None or session.id in server.pipeline.closing:
             self.answer(connection, 0, 0, NO_PASSWORD)
             connection.close()
             return
@@ -132,7 +139,7 @@ class Handshakes:
         session.connection = connection
         connection.session = session
         server.tracker.touch(session, server.clock.monotonic_ms())
-        self.answer(connection, timeout_ms, session_id, session_password(session_id))
+        self.answer(connection, timeout_ms, session.id, session_password(session.id))
 
     def opened(self, connection: Connection, session_id: int) -> None:
         """The new session's transaction is durable: the client may know of it."""

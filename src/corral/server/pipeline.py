@@ -9,7 +9,7 @@ waiting for before. Nothing is acknowledged, or visible to any reader, before it
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from corral.jute.errors import ErrorCode, KeeperError, UndecodableError
 from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, SET_DATA
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from corral.server.clock import Clock
     from corral.server.connection import Connection
-    from corral.storage.txnlog import TxnLogWriter
     from corral.tree.acl import Identity
     from corral.tree.datatree import DataTree
     from corral.tree.prepare import Effect, Preparer
@@ -42,6 +41,16 @@ Proposed = tuple["Connection | None", int, int, int, int, int, int, bytes, "Effe
 zxid, time in ms, session id, record, effect, digest. A plain tuple: one is made for every write."""
 
 
+class Commitment(Protocol):
+    """By whose leave transactions are done: a disk's, or that of an ensemble's quorum."""
+
+    def append(self, zxid: int, entry: bytes) -> None:
+        """Take a transaction for the next :meth:`sync`: header, record and digest, as they stand in the log."""
+
+    def sync(self, done: Callable[[], None]) -> None:
+        """Commit what has been appended, and call ``done`` on the loop. There is never more than one under way."""
+
+
 class WritePipeline:
     """Takes write requests in; see the module's text.
 
@@ -55,7 +64,7 @@ class WritePipeline:
         tree: DataTree,
         preparer: Preparer,
         watches: WatchTables,
-        log: TxnLogWriter,
+        log: Commitment,
         clock: Clock,
         sync: Callable[[Callable[[], None]], None],
         soon: Callable[[Callable[[], None]], object],
@@ -69,6 +78,8 @@ class WritePipeline:
         self.log = log
         self.clock = clock
         self.zxid = tree.last_zxid
+        self.closing = preparer.closing
+        """Sessions whose end is on its way."""
         self.outstanding = 0
         self.dirty: dict[Connection, None] = {}
         self._sync = sync
@@ -137,6 +148,10 @@ class WritePipeline:
         if not self._kick_is_due and not self._under_way:
             self._kick_soon()
         return None
+
+    def open_session(self, session_id: int, timeout_ms: int) -> None:
+        """A session is about to be created: its writes are valid from now on."""
+        self.preparer.open_session(session_id, timeout_ms)
 
     def _kick_soon(self) -> None:
         if not self._kick_is_due:

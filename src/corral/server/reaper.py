@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corral.server.config import TreeConfig
-    from corral.server.pipeline import WritePipeline
+    from corral.server.writes import Writes
     from corral.tree.datatree import DataTree
 
 
 class Reaper:
     """Looks for znodes that are due and deletes them by transactions, ``container_max_per_minute`` at most."""
 
-    def __init__(self, tree: DataTree, pipeline: WritePipeline, config: TreeConfig) -> None:
+    def __init__(self, tree: DataTree, pipeline: Writes, config: TreeConfig) -> None:
         self.tree = tree
         self.pipeline = pipeline
         self.config = config

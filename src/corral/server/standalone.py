@@ -17,7 +17,7 @@ from corral.jute.ops import OpCode
 from corral.server.authentication import Authentication
 from corral.server.clock import Clock
 from corral.server.complaints import Complaints
-from corral.server.connection import Connection
+from corral.server.connection import WRITES, Connection
 from corral.server.database import Database
 from corral.server.handshake import Handshakes
 from corral.server.pipeline import WritePipeline
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corral.server.config import ServerConfig
+    from corral.server.pipeline import Commitment
+    from corral.server.writes import Writes
     from corral.tree.datatree import DataTree
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,13 @@ class Server:
     ``failed`` becomes the reason if the disk fails: the server then stops by itself, acknowledging nothing more.
     """
 
+    server_id = STANDALONE_SERVER_ID
+    """Goes into the ids of the sessions that are begun here."""
+    mode = "standalone"
+    """What it is to its ensemble, for the admin words."""
+    ordered_operations = WRITES
+    """What is answered in the order of the transactions; everything else at once, unless it waits behind such a one."""
+
     def __init__(
         self,
         config: ServerConfig,
@@ -65,13 +74,18 @@ class Server:
         clock: Clock | None = None,
         filesystem: FileSystem = REAL,
         chance: random.Random | None = None,
+        database: Database | None = None,
     ) -> None:
+        """A ``database`` that is given is open, and stays so when the server stops."""
         self.config = config
         self.clock = clock or Clock()
         self._filesystem = filesystem
         self.chance = chance or random.Random()
         self.stats = ServerStats(self.clock.monotonic_ms())
-        self.database = Database(config, self.stats, failed=self._fail, filesystem=filesystem, chance=self.chance)
+        self._owns_database = database is None
+        self.database = database or Database(
+            config, self.stats, failed=self.fail, filesystem=filesystem, chance=self.chance
+        )
         self.authentication = Authentication(config.auth, self.stats)
         self.access = AccessControl(self.authentication.acl_schemes(), skip=config.auth.skip_acl)
         self.throttle = ConnectThrottle(config.connection_throttle, self.clock, self.chance)
@@ -88,8 +102,7 @@ class Server:
         """The monotonic clock when a client was last heard of."""
         self.port = config.client_port
         self.tree: DataTree
-        self.preparer: Preparer
-        self.pipeline: WritePipeline
+        self.pipeline: Writes
         self.tracker: SessionTracker
         self._connections_by_address: dict[str, int] = {}
         self._newcomers: dict[Connection, int] = {}
@@ -112,7 +125,8 @@ class Server:
             # The port first: a server that cannot listen must not touch the data of the one that does.
             listening = self._bind()
             try:
-                self.database.open(self._loop)
+                if self._owns_database:
+                    self.database.open(self._loop)
                 self._take_over()
             except BaseException:
                 listening.close()
@@ -121,7 +135,7 @@ class Server:
                 lambda: Connection(self), sock=listening, backlog=self.config.listen_backlog
             )
         except BaseException:
-            self.database.close()
+            self._release()
             raise
         self.serving = True
         self._start_timers()
@@ -149,37 +163,55 @@ class Server:
         self.port = listening.getsockname()[1]
         return listening
 
+    def _release(self) -> None:
+        if self._owns_database:
+            self.database.close()
+
     def _take_over(self) -> None:
         """Build everything that works on the recovered tree."""
-        config, storage = self.config, self.config.storage
-        self.tree = tree = self.database.tree
-        self._keep_epochs()
-        self.preparer = Preparer(
-            tree,
+        self.tree = self.database.tree
+        if self._owns_database:
+            self._keep_epochs()
+        self.pipeline = self._make_writes()
+        self.tracker = self._make_tracker()
+        self.reaper = Reaper(self.tree, self.pipeline, self.config.tree)
+
+    def _make_writes(self) -> Writes:
+        """Who takes the writes: a pipeline of this server's own, into its own log."""
+        return self.make_pipeline(self.database)
+
+    def make_pipeline(self, commitment: Commitment) -> WritePipeline:
+        """A pipeline whose transactions are done by leave of ``commitment``."""
+        config = self.config
+        preparer = Preparer(
+            self.tree,
             self.access,
-            digests=storage.digest_enabled,
+            digests=config.storage.digest_enabled,
             enforce_quota=config.tree.enforce_quota,
             close_session_lists_paths=config.tree.close_session_txn_enabled,
             reconfig_enabled=config.tree.reconfig_enabled,
             quota_exceeded=lambda path: self.stats.quota_exceeded(namespace(path)),
         )
-        self.pipeline = WritePipeline(
-            tree=tree,
-            preparer=self.preparer,
+        pipeline = WritePipeline(
+            tree=self.tree,
+            preparer=preparer,
             watches=self.watches,
-            log=self.database.txn_log,
+            log=commitment,
             clock=self.clock,
-            sync=self._sync,
+            sync=lambda done: self._sync(pipeline, commitment, done),
             soon=self.soon,
-            logged=lambda: self.database.about_to_log(self.pipeline.under_way_count),
-            session_opened=self._session_opened,
-            session_ended=self._session_ended,
+            logged=lambda: self.database.about_to_log(pipeline.under_way_count),
+            session_opened=self.session_opened,
+            session_ended=self.session_ended,
         )
+        return pipeline
+
+    def _make_tracker(self) -> SessionTracker:
         now_ms = self.clock.monotonic_ms()
-        self.tracker = SessionTracker(config.tick_time_ms, first_session_id(STANDALONE_SERVER_ID, now_ms))
-        for session_id, timeout_ms in tree.sessions.items():
-            self.tracker.add(session_id, timeout_ms, now_ms)
-        self.reaper = Reaper(tree, self.pipeline, config.tree)
+        tracker = SessionTracker(self.config.tick_time_ms, first_session_id(self.server_id, now_ms))
+        for session_id, timeout_ms in self.tree.sessions.items():
+            tracker.add(session_id, timeout_ms, now_ms)
+        return tracker
 
     def _keep_epochs(self) -> None:
         """Check the epoch files that an ensemble left here; a standalone server needs none."""
@@ -226,11 +258,10 @@ class Server:
         self.pipeline.stop()
         for connection in list(self.connections):
             connection.close()
-        self.database.snapshotter.stop()
-        self.database.close()
+        self._release()
         self.stopped.set()
 
-    def _fail(self, error: StorageError) -> None:
+    def fail(self, error: StorageError) -> None:
         """The log cannot be trusted any more: stop, without acknowledging anything."""
         if self.failed is not None:
             return
@@ -295,7 +326,7 @@ class Server:
     def expire(self, session_id: int) -> bool:
         """End a session as if it had not been heard of in time; False if there is none."""
         session = self.tracker.sessions.get(session_id)
-        if session is None or session_id in self.preparer.closing:
+        if session is None or session_id in self.pipeline.closing:
             return False
         log.info("session %#x expires after %d ms", session_id & (2**64 - 1), session.timeout_ms)
         self.stats.count("stale_sessions_expired")
@@ -314,13 +345,13 @@ class Server:
 
     # The log
 
-    def _sync(self, synced: Callable[[], None]) -> None:
+    def _sync(self, pipeline: WritePipeline, commitment: Commitment, synced: Callable[[], None]) -> None:
         started = time.perf_counter()
 
         def durable() -> None:
             self.stats.batch_durable(
-                self.pipeline.under_way_count,
-                max(0, self.clock.wall_ms() - self.pipeline.under_way_since_ms),
+                pipeline.under_way_count,
+                max(0, self.clock.wall_ms() - pipeline.under_way_since_ms),
                 self.database.txn_log.last_sync_ms,
                 (time.perf_counter() - started) * 1000,
             )
@@ -328,15 +359,19 @@ class Server:
             if self.gate is not None:
                 self.gate.batch_applied()
 
-        self.database.sync(durable)
+        commitment.sync(durable)
 
     # Sessions
 
-    def _session_opened(self, connection: Connection | None, session_id: int) -> None:
+    def renew(self, connection: Connection, session_id: int, timeout_ms: int) -> None:
+        """A client has come back with the right password: tell it whether its session lives."""
+        self.handshakes.renewed(connection, self.tracker.sessions.get(session_id), timeout_ms)
+
+    def session_opened(self, connection: Connection | None, session_id: int) -> None:
         if connection is not None:
             self.handshakes.opened(connection, session_id)
 
-    def _session_ended(self, connection: Connection | None, session_id: int, xid: int) -> None:
+    def session_ended(self, connection: Connection | None, session_id: int, xid: int) -> None:
         session = self.tracker.remove(session_id)
         if connection is not None and not connection.closed:
             connection.reply_error(xid, ErrorCode.OK)

@@ -130,7 +130,7 @@ class FourLetterWords:
             f"Connections: {len(server.connections)}\n"
             f"Outstanding: {server.pipeline.outstanding}\n"
             f"Zxid: 0x{server.tree.last_zxid:x}\n"
-            f"Mode: standalone\n"
+            f"Mode: {server.mode}\n"
             f"Node count: {len(server.tree.nodes)}\n"
         )
 
@@ -226,7 +226,7 @@ class FourLetterWords:
         server, stats, tree = self.server, self.server.stats, self.server.tree
         soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         yield "version", version_line()
-        yield "server_state", "standalone"
+        yield "server_state", server.mode
         yield "avg_latency", round(stats.latency.average, 4)
         yield "max_latency", stats.latency.maximum
         yield "min_latency", stats.latency.minimum or 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from corral.client.errors import TransactionError
 from corral.recipes import CURATOR, Election, LeaderLatch, Lock, OwnershipLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine
 
     from corral.recipes import Held
     from corral.testing import Address
@@ -51,6 +52,18 @@ class Journal:
         while self.told != list(expected):
             self._changed.clear()
             await self._changed.wait()
+
+
+@asynccontextmanager
+async def leader_and_follower(
+    first: Client, second: Client, path: str = "/leader"
+) -> AsyncIterator[tuple[LeaderLatch, LeaderLatch]]:
+    """Two latches, of which the first leads and the second waits."""
+    async with LeaderLatch(first, path) as leader:
+        await leader.wait()
+        async with LeaderLatch(second, path) as follower:
+            await until_children(first, path, lambda names: len(names) == 2)
+            yield leader, follower
 
 
 # Election
@@ -270,14 +283,13 @@ def test_curator_498_latch_without_a_znode(zookeeper_shared: Address) -> None:
         async with (
             connect(zookeeper_shared) as zk,
             connect(zookeeper_shared) as other,
-            LeaderLatch(zk, "/leader") as one,
-            LeaderLatch(other, "/leader") as two,
+            leader_and_follower(zk, other) as (one, two),
         ):
             journal = Journal(one)
             held = await one.wait()
             await standing(zk, 2)
             await other.delete(held.path)
-            await journal.reaches(True, False)
+            await journal.reaches(False)
             await two.wait()
             assert not one.is_leader
             await standing(zk, 2)
@@ -297,8 +309,7 @@ def test_curator_537_latch_gives_a_fencing_number(zookeeper_shared: Address) -> 
         async with (
             connect(zookeeper_shared) as zk,
             connect(zookeeper_shared) as other,
-            LeaderLatch(zk, "/leader") as one,
-            LeaderLatch(other, "/leader") as two,
+            leader_and_follower(zk, other) as (one, two),
         ):
             await other.create("/fenced")
             former = await one.wait()
@@ -326,8 +337,7 @@ def test_curator_620_two_reconnections_in_quick_succession(zookeeper_server: Any
             connect(address) as zk,
             connect(address) as other,
             connect(address) as observer,
-            LeaderLatch(zk, "/leader") as one,
-            LeaderLatch(other, "/leader") as two,
+            leader_and_follower(zk, other) as (one, two),
         ):
             held = await one.wait()
             before = await standing(observer, 2)
@@ -402,8 +412,7 @@ def test_two_leaders_after_the_ensemble_was_away(zookeeper_server: Any, name: st
         async with (
             connect(address) as zk,
             connect(address) as other,
-            LeaderLatch(zk, "/leader") as leader,
-            LeaderLatch(other, "/leader") as follower,
+            leader_and_follower(zk, other) as (leader, follower),
         ):
             held = await leader.wait()
             journals = Journal(leader), Journal(follower)
@@ -457,8 +466,7 @@ def test_curator_724_latch_recovers_when_its_path_is_gone(zookeeper_shared: Addr
         async with (
             connect(zookeeper_shared) as zk,
             connect(zookeeper_shared) as other,
-            LeaderLatch(zk, "/app/leader") as one,
-            LeaderLatch(other, "/app/leader") as two,
+            leader_and_follower(zk, other, "/app/leader") as (one, two),
         ):
             former = await one.wait()
             await until_children(other, "/app/leader", lambda names: len(names) == 2)

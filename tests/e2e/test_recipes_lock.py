@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import textwrap
 import time
@@ -17,6 +18,7 @@ from tests.owners import check_ledger, open_ledger, own, records, until_children
 from corral.client import Acl, Client, ClientClosedError, ConnectionLoss, Created, NoAuthError, connect
 from corral.client.errors import BadArgumentsError, NoNodeError
 from corral.recipes import CURATOR, KAZOO, Lock, OwnershipLostError, ReadWriteLock
+from corral.recipes.contest import Contest
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -712,6 +714,39 @@ def test_waits_for_a_service_that_is_away(zookeeper_server: Any) -> None:
             for task in waiting:
                 held = await task
                 assert held is not None
+                await held.release()
+
+    run(main())
+
+
+def test_attempts_that_timed_out_leave_nothing_in_memory(zookeeper_shared: Address) -> None:
+    async def main() -> None:
+        async with connect(zookeeper_shared) as zk, Lock(zk, "/lock"):
+            late = Lock(zk, "/lock")
+            for _ in range(10):
+                with pytest.raises(TimeoutError):
+                    await late.acquire(timeout=0.005)
+            await queued(zk, 1)
+            gc.collect()
+            assert sum(isinstance(each, Contest) for each in gc.get_objects()) <= 2, "the last of each lock"
+
+    run(main())
+
+
+def test_own_claim_that_timed_out_is_not_in_the_way(zookeeper_shared: Address) -> None:
+    async def main() -> None:
+        async with connect(zookeeper_shared) as zk:
+            lock = Lock(zk, "/lock")
+            for _ in range(20):
+                acquiring = asyncio.create_task(lock.acquire())
+                await until_children(zk, "/lock", bool)
+                acquiring.cancel()
+                await asyncio.wait({acquiring})
+                if acquiring.cancelled():
+                    held = await lock.try_acquire()
+                    assert held is not None
+                else:
+                    held = acquiring.result()
                 await held.release()
 
     run(main())

@@ -11,20 +11,48 @@ import asyncio
 import os
 import socket
 from abc import ABC, abstractmethod
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary
 
-from corral.client import ClientClosedError, NotSent, SessionExpired, State
+from corral.client import NotSent, SessionExpired
 from corral.client.errors import NoNodeError
 from corral.recipes.ownership import Held
 from corral.recipes.queue_of_claims import blocker_of, strays_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
+    from typing import Self
 
-    from corral.client import Acl, Client, WatchEvent
+    from corral.client import Acl, Client, State, WatchEvent
+
+
+class Alarm:
+    """Sets events when a one-shot watch of one client fires: a single callback for all, so that attempts that have
+    been given up leave nothing that waits for the watch."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    def __call__(self, event: WatchEvent) -> None:
+        for waiting in self._waiting.get(event.path, ()):
+            waiting.set()
+
+    @contextmanager
+    def sets(self, event: asyncio.Event, path: str) -> Iterator[Self]:
+        """In this block, a watch on ``path`` whose callback is the alarm sets ``event``."""
+        self._waiting.setdefault(path, set()).add(event)
+        try:
+            yield self
+        finally:
+            self._waiting[path].discard(event)
+            if not self._waiting[path]:
+                del self._waiting[path]
+
+
+_alarms: WeakKeyDictionary[Client, Alarm] = WeakKeyDictionary()
 
 
 class Contest(ABC):
@@ -33,8 +61,10 @@ class Contest(ABC):
     def __init__(self, client: Client, *, patient: bool) -> None:
         self.client = client
         self._patient = patient
-        self._is_given_up = False
+        self.is_given_up = False
+        self._removal: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
+        self._alarm = _alarms.setdefault(client, Alarm())
         client.on_state(self._stir)
         self._task = asyncio.create_task(self._run(), name=repr(self))
         self._task.add_done_callback(self._over)
@@ -53,17 +83,23 @@ class Contest(ABC):
 
     def give_up(self) -> None:
         """End it without ownership, in the background."""
-        self._is_given_up = True
+        self.is_given_up = True
         self._stirred.set()
         if self._task.done() and not self._task.cancelled() and self._task.exception() is None:
             held = self._task.result()
             if held is not None:
-                held.start_release()
+                self._removal = held.start_release()
+
+    async def over(self) -> None:
+        """Return when it has ended, and when nothing is left of it if it was given up."""
+        await asyncio.wait({self._task})
+        if self._removal is not None:
+            await asyncio.wait({self._removal})
 
     def _is_wanted(self) -> bool:
-        return not self._is_given_up
+        return not self.is_given_up
 
-    def _stir(self, news: State | WatchEvent) -> None:
+    def _stir(self, state: State) -> None:
         self._stirred.set()
 
     def _over(self, task: asyncio.Task[Held | None]) -> None:
@@ -71,10 +107,6 @@ class Contest(ABC):
         if not task.cancelled():
             # Nobody may be left to hear of it.
             task.exception()
-
-    def _expect_open(self) -> None:
-        if self.client.state is State.CLOSED:
-            raise ClientClosedError("the client is closed")
 
 
 class QueueContest(Contest):
@@ -107,7 +139,7 @@ class QueueContest(Contest):
                     return claim
             except SessionExpired:
                 continue
-            except BaseException:
+            except Exception:
                 claim.start_release()
                 raise
             is_refused = claim.is_held
@@ -140,7 +172,6 @@ class QueueContest(Contest):
         """Wait until nothing is in the way of ``claim``; false when it has ended, is given up or must not wait."""
         own_name = claim.path.removeprefix(self._prefix)
         while self._is_wanted():
-            self._expect_open()
             self._stirred.clear()
             try:
                 _, names = await self.client.persist(
@@ -152,34 +183,30 @@ class QueueContest(Contest):
             if not claim.is_held:
                 return False
             for stray in strays_of(own_name, names):
-                if await self._remove_stray(self._prefix + stray, claim):
-                    names.remove(stray)
+                await self._remove_stray(self._prefix + stray, claim)
             blocker = blocker_of(own_name, names, shared=self._is_shared)
             if blocker is None:
                 return True
             if not self._patient:
                 return False
-            if await self._watch(self._prefix + blocker):
-                await self._stirred.wait()
+            await self._wait_for(self._prefix + blocker)
         return False
 
-    async def _watch(self, path: str) -> bool:
-        try:
-            await self.client.persist(lambda: self.client.get(path, watch=self._stir))
-        except NoNodeError:
-            return False
-        return True
+    async def _wait_for(self, path: str) -> None:
+        """Return when the claim has changed or is gone, or when there is something else to look after."""
+        with self._alarm.sets(self._stirred, path) as alarm:
+            try:
+                await self.client.persist(lambda: self.client.get(path, watch=alarm))
+            except NoNodeError:
+                return
+            await self._stirred.wait()
 
-    async def _remove_stray(self, path: str, claim: Held) -> bool:
+    async def _remove_stray(self, path: str, claim: Held) -> None:
         """Delete it, unless it belongs to another session: that one's claim counts until it ends."""
-        try:
+        with suppress(NoNodeError):
             znode = await self.client.persist(lambda: self.client.get(path))
-            if znode.stat.ephemeral_owner != claim.session.id:
-                return False
-            await self.client.persist(lambda: self.client.delete(path))
-        except NoNodeError:
-            pass
-        return True
+            if znode.stat.ephemeral_owner == claim.session.id:
+                await self.client.persist(lambda: self.client.delete(path))
 
 
 class Contender(ABC):
@@ -195,7 +222,8 @@ class Contender(ABC):
         self.identifier = identifier if identifier is not None else f"{socket.gethostname()}:{os.getpid()}"
         """Who it is, for those who look into the queue."""
         self._acl = acl
-        self._contests: set[Contest] = set()
+        self._competing = 0
+        self._last: Contest | None = None
         self._held: Held | None = None
         self._block: AbstractAsyncContextManager[Held] | None = None
 
@@ -270,17 +298,20 @@ class Contender(ABC):
         """Begin an attempt."""
 
     async def _compete(self, *, patient: bool) -> Held | None:
-        if self._HOLDS_ONE and (self._contests or self.is_held):
+        if self._HOLDS_ONE and (self._competing or self.is_held):
             does = "holds" if self.is_held else "waits for"
             raise RuntimeError(
                 f"{self!r} already {does} it and is not re-entrant: let every contender have its own object"
             )
-        contest = self._contest(patient=patient)
-        self._contests.add(contest)
+        self._competing += 1
         try:
-            held = await contest.result()
+            if self._last is not None and self._last.is_given_up:
+                # Or the claim of an attempt that timed out could be in the way of the next one.
+                await self._last.over()
+            self._last = self._contest(patient=patient)
+            held = await self._last.result()
         finally:
-            self._contests.discard(contest)
+            self._competing -= 1
         if held is not None:
             self._held = held
         return held

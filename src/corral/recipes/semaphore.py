@@ -81,14 +81,14 @@ class PermitContest(Contest):
         lock.on_lost(self._stirred.set)
         leases = self._semaphore.leases_path
         while lock.is_held and self._is_wanted():
-            self._expect_open()
             self._stirred.clear()
-            in_use = await self.client.persist(lambda: self.client.get_children(leases, watch=self._stir))
-            if len(in_use) < self._semaphore.permits:
-                return await self._create(f"{leases}/lease-{uuid.uuid4().hex}", lock)
-            if not self._patient:
-                break
-            await self._stirred.wait()
+            with self._alarm.sets(self._stirred, leases) as alarm:
+                in_use = await self.client.persist(lambda: self.client.get_children(leases, watch=alarm))
+                if len(in_use) < self._semaphore.permits:
+                    return await self._create(f"{leases}/lease-{uuid.uuid4().hex}", lock)
+                if not self._patient:
+                    break
+                await self._stirred.wait()
         return None
 
     async def _create(self, path: str, lock: Held) -> Held | None:

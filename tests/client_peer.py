@@ -101,8 +101,14 @@ class Visit:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._ahead = b""
         self.pings = 0
         """How many have been answered."""
+
+    async def is_word(self) -> bool:
+        """Whether an admin word comes where the handshake is expected."""
+        self._ahead = await self._reader.readexactly(4)
+        return self._ahead.isalpha()
 
     async def handshake(self) -> tuple[ConnectRequest, bool]:
         """What the client wants, and whether a read-only server will do."""
@@ -157,7 +163,8 @@ class Visit:
         self.close()
 
     async def _read_frame(self) -> bytes:
-        (size,) = _INT.unpack(await self._reader.readexactly(4))
+        head, self._ahead = self._ahead or await self._reader.readexactly(4), b""
+        (size,) = _INT.unpack(head)
         return await self._reader.readexactly(size)
 
 
@@ -173,39 +180,52 @@ class Peer:
         self._server: asyncio.Server | None = None
         self._visits: asyncio.Queue[Visit] = asyncio.Queue()
         self._open: deque[asyncio.StreamWriter] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self.connections = 0
         """How many there have been."""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._receive, "127.0.0.1", 0)
+        await self.move("127.0.0.1", 0)
         return self
+
+    async def move(self, host: str, port: int) -> None:
+        """Listen there, and no longer where it was; connections stay."""
+        if self._server is not None:
+            self._server.close()
+        self._server = await asyncio.start_server(self._receive, host, port)
+        self.host = host
+        self.port: int = self._server.sockets[0].getsockname()[1]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.stop()
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    async def stop(self) -> None:
+        """Break all connections, and let nobody in any more."""
         assert self._server is not None
         self._server.close()
         for writer in self._open:
             writer.transport.abort()
-        if self._failure is not None and error is None:
-            raise self._failure
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        for task in self._tasks:
+            task.cancel()
 
     @property
     def address(self) -> str:
         """``host:port``."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     async def visit(self) -> Visit:
         """The next connection."""
         async with asyncio.timeout(PATIENCE_S):
             return await self._visits.get()
+
+    def look_after(self, visit: Visit) -> None:
+        """Answer whatever comes from now on with a plain yes."""
+        self._tasks.add(asyncio.create_task(visit.over()))
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -13,7 +13,7 @@ from random import Random
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.in_process import OPEN_ACL, Client, Reply, create, frame, parse_reply, request, serving, split_frames
 
@@ -40,6 +40,7 @@ from corral.jute.records import (
 from corral.server import connection
 from corral.server.authentication import digest_id
 from corral.server.config import AuthConfig, Limits
+from corral.server.words import WORDS
 
 HELLO = frame(ConnectRequest(0, 0, 30_000, 0, bytes(16)).to_bytes() + b"\0")
 MAX_FRAME = 4096
@@ -276,6 +277,8 @@ def test_a_damaged_stream_never_harms_anybody_else(
 @given(content=st.binary(min_size=1, max_size=200), after_hello=st.booleans(), places=splits)
 @QUICK
 def test_random_bytes_harm_nobody_else(content: bytes, after_hello: bool, places: Places) -> None:
+    # What answers a word is no frame.
+    assume(after_hello or content[:4] not in WORDS)
     check_garbage(HELLO + content if after_hello else content, places, 0)
 
 

@@ -599,6 +599,31 @@ def test_curator_498_claim_of_a_dying_session_is_not_taken_for_the_own(zookeeper
     run(main())
 
 
+def test_own_stray_is_removed(zookeeper_shared: Address) -> None:
+    """A creation was repeated although it had been done: the first claim would be in the way of the second for ever."""
+
+    async def main() -> None:
+        class Repeating(Client):
+            def create(self, path: str, data: bytes = b"", **kind: Any) -> Any:
+                if not kind.pop("protected", False):
+                    return super().create(path, data, **kind)
+
+                async def twice() -> Created:
+                    marked = path.replace("__lock__", f"_c_{0:032x}-__lock__")
+                    await super(Repeating, self).create(marked, data, **kind)
+                    return await super(Repeating, self).create(marked, data, **kind)
+
+                return twice()
+
+        async with Repeating(connect(zookeeper_shared).settings, Random(1)) as zk:
+            async with Lock(zk, "/lock") as held:
+                assert held.path.endswith("0000000001")
+                assert len(await zk.get_children("/lock")) == 1
+            assert await zk.get_children("/lock") == []
+
+    run(main())
+
+
 def test_claim_made_in_a_session_that_has_ended_is_made_again(zookeeper_shared: Address) -> None:
     """CURATOR-498, where the client itself is told of a znode that is another session's."""
 

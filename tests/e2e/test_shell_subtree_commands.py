@@ -393,12 +393,22 @@ def test_the_whole_tree_without_what_is_the_service_s_own(zookeeper_shared: Addr
     assert "/ cannot be moved" in moved.err
 
 
-def test_passwords_that_the_service_hides_are_not_copied_as_they_look(zookeeper_shared: Address) -> None:
+def test_passwords_that_the_service_hides_are_not_copied_as_they_look(
+    zookeeper_shared: Address, tmp_path: Path
+) -> None:
     async def work(zk: Client) -> None:
         await zk.create("/a", b"", acl=[OF_BOB, READABLE])
         with pytest.raises(SubtreeError, match=r"/a: the service hides the passwords"):
             await copy(Place(zk, "/a"), Place(zk, "/b"), Policy(), Tally())
         assert await zk.exists("/b") is None
+        file = tmp_path / "hidden.jsonl"
+        results = await asyncio.to_thread(
+            shell, zookeeper_shared, f"export /a {file}", f"import {file} /b", f"import -a world:anyone:r {file} /c"
+        )
+        assert [result.status for result in results] == [1, 1, 0]
+        assert "/a: the service hides the passwords" in results[0].err
+        assert f"{file}, line 2: when this was exported, the service hides" in results[1].err
+        assert (await zk.get_acl("/c")).acl == [READABLE]
         await zk.add_auth("digest", "bob:secret")
         await copy(Place(zk, "/a"), Place(zk, "/b"), Policy(), Tally())
         assert (await zk.get_acl("/b")).acl == [OF_BOB, READABLE]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from corral.cli.shell.acls import parse_acl
 from corral.cli.shell.command import DRY_RUN, Command, CommandError, Option
 from corral.cli.shell.paths import check_path
-from corral.cli.shell.subtree.copying import Policy, copy, move
+from corral.cli.shell.subtree.copying import HIDDEN, Policy, copy, move
 from corral.cli.shell.subtree.exporting import (
     STANDARD,
     export_subtree,
@@ -18,14 +18,15 @@ from corral.cli.shell.subtree.exporting import (
     replacing,
 )
 from corral.cli.shell.subtree.lines import encode
-from corral.cli.shell.subtree.places import AUTH, complaining, counted, opened_place, typed_place
+from corral.cli.shell.subtree.places import AUTH, complaining, counted, opened_place, shown, typed_place
 from corral.cli.shell.subtree.writing import Existing, Outcome, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from corral.cli.shell.arguments import Arguments
     from corral.cli.shell.shell import Shell
+    from corral.cli.shell.subtree.copying import Place
 
 __all__ = ["COMMANDS"]
 
@@ -108,6 +109,9 @@ def _shortened(lines: list[str]) -> list[str]:
     return [*lines[:_COMPLAINTS_MAX], f"... and {len(lines) - _COMPLAINTS_MAX} more; --json names all"]
 
 
+_Work: TypeAlias = "Callable[[Place, Place, Policy, Tally, Callable[[Outcome, str], None]], Awaitable[None]]"
+
+
 async def _cp(shell: Shell, arguments: Arguments) -> None:
     await _transfer(shell, arguments, copy, "cp")
 
@@ -116,7 +120,7 @@ async def _mv(shell: Shell, arguments: Arguments) -> None:
     await _transfer(shell, arguments, move, "mv")
 
 
-async def _transfer(shell: Shell, arguments: Arguments, work: Callable[..., object], doing: str) -> None:
+async def _transfer(shell: Shell, arguments: Arguments, work: _Work, doing: str) -> None:
     policy = _policy(shell, arguments)
     for operand in arguments.operands:
         typed_place(operand)
@@ -128,7 +132,7 @@ async def _transfer(shell: Shell, arguments: Arguments, work: Callable[..., obje
             advance = await stack.enter_async_context(
                 counted(shell, doing, source.client, source.path, prints=policy.dry_run or arguments.has("v"))
             )
-            await work(source, target, policy, tally, _Report(shell, arguments, policy, advance))  # type: ignore[misc]
+            await work(source, target, policy, tally, _Report(shell, arguments, policy, advance))
 
 
 CP: Final = Command(
@@ -153,11 +157,16 @@ MV: Final = Command(
 
 async def _export(shell: Shell, arguments: Arguments) -> None:
     path, name = check_path(arguments.operand(0)), arguments.operand(1, STANDARD)
+
+    def hidden(at: str) -> None:
+        shell.output.error(f"{at}: {HIDDEN}: this ACL cannot be imported")
+        shell.status = 1
+
     with complaining():
         if name == STANDARD:
             async with (
                 counted(shell, "export", shell.client, path, prints=True) as advance,
-                aclosing(export_subtree(shell.client, path)) as lines,
+                aclosing(export_subtree(shell.client, path, hidden)) as lines,
             ):
                 async for line in lines:
                     shell.output.result(line, encode(line))
@@ -166,7 +175,7 @@ async def _export(shell: Shell, arguments: Arguments) -> None:
         with replacing(Path(name), overwrite=arguments.has("o")) as file:
             async with (
                 counted(shell, "export", shell.client, path) as advance,
-                aclosing(export_subtree(shell.client, path)) as lines,
+                aclosing(export_subtree(shell.client, path, hidden)) as lines,
             ):
                 count = -2
                 # Neither the first line nor the last is a znode's.
@@ -193,7 +202,8 @@ async def _import(shell: Shell, arguments: Arguments) -> None:
     name = arguments.operand(0)
     path = check_path(arguments.operand(1)) if len(arguments.operands) > 1 else None
     tally = Tally()
-    with _telling(shell, policy, tally), opened_export(name) as file:
+    prints = policy.dry_run or arguments.has("v")
+    with _telling(shell, policy, tally), opened_export(name) as file, shown(shell, "import", prints=prints) as advance:
         await import_file(
             file,
             name,
@@ -201,7 +211,7 @@ async def _import(shell: Shell, arguments: Arguments) -> None:
             path,
             policy,
             tally,
-            _Report(shell, arguments, policy, lambda _: None),
+            _Report(shell, arguments, policy, advance),
             incomplete=arguments.has("incomplete"),
             plain=arguments.has("plain"),
         )

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral.cli.shell.subtree.deleting import Deleter, Doomed
 from corral.cli.shell.subtree.errors import SubtreeError
@@ -17,11 +17,11 @@ from corral.client.errors import NodeExistsError, NoNodeError
 from corral.jute.owner import OwnerKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from corral.client import Acl, Client, Stat
 
-__all__ = ["Place", "Policy", "copy", "delete_extra", "entry_of", "move", "prepare_target"]
+__all__ = ["HIDDEN", "Place", "Policy", "copy", "delete_extra", "hides_passwords", "move", "prepare_target"]
 
 
 class Place(NamedTuple):
@@ -47,6 +47,9 @@ class Policy:
     parents: bool = False
     """Whether to create what is missing above the target, open to everybody."""
     dry_run: bool = False
+
+
+HIDDEN: Final = "the service hides the passwords in its ACL from all but its administrators"
 
 
 def _nothing(outcome: Outcome, path: str) -> None:
@@ -165,7 +168,7 @@ class _Copy:
                 path = join(self._target.path, relative_to(source.path, node.path))
                 if self._moves:
                     self._seen[path] = Doomed.seen(node.path, node.stat)
-                yield entry_of(node, path, policy)
+                yield _entry_of(node, path, policy)
 
     def _settle(self, entry: Entry, outcome: Outcome) -> None:
         if self._policy.delete:
@@ -189,18 +192,20 @@ class _Copy:
         await deleter.delete(self._copied)
 
 
-def entry_of(node: Node, path: str, policy: Policy) -> Entry:
+def hides_passwords(acl: Iterable[Acl]) -> bool:
+    """Whether an ACL is as those see it who may not change it: with ``x`` for the hashes, which would let nobody in."""
+    return any(entry.scheme == "digest" and entry.id.endswith(":x") for entry in acl)
+
+
+def _entry_of(node: Node, path: str, policy: Policy) -> Entry:
     """What is to be written at ``path`` to have a copy of ``node``. Raises SubtreeError if its ACL is not known."""
     assert node.data is not None
     acl = policy.acl
     if acl is None:
         assert node.acl is not None
         acl = node.acl
-        if any(each.scheme == "digest" and each.id.endswith(":x") for each in acl):
-            raise SubtreeError(
-                f"{node.path}: the service hides the passwords in its ACL from all but its administrators: "
-                "log in as one (addauth), or give another ACL (--acl)"
-            )
+        if hides_passwords(acl):
+            raise SubtreeError(f"{node.path}: {HIDDEN}: log in as one (addauth), or give another ACL (--acl)")
     return Entry(path, node.data, acl)
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
-from corral.cli.shell.subtree.copying import Place, Policy, delete_extra, prepare_target
+from corral.cli.shell.subtree.copying import HIDDEN, Place, Policy, delete_extra, hides_passwords, prepare_target
 from corral.cli.shell.subtree.errors import SubtreeError
 from corral.cli.shell.subtree.lines import TURN, ended_line, header_line, node_line, read_entries, read_header
 from corral.cli.shell.subtree.paths import join, relative_to
@@ -34,10 +34,13 @@ STANDARD: Final = "-"
 _HEADER_BYTES: Final = 8
 
 
-async def export_subtree(client: Client, path: str) -> AsyncGenerator[dict[str, Any], None]:
+async def export_subtree(
+    client: Client, path: str, on_hidden: Callable[[str], None]
+) -> AsyncGenerator[dict[str, Any], None]:
     """The lines of a subtree, ephemerals included, as :mod:`corral.cli.shell.subtree.lines` has them.
 
-    It is no picture of one moment: what changes meanwhile may be in or not.
+    It is no picture of one moment: what changes meanwhile may be in or not. ``on_hidden`` is called with each path
+    whose ACL the service does not show in full.
 
     Raises NoNodeError, NoAuthError: nothing may be missing.
     """
@@ -48,6 +51,8 @@ async def export_subtree(client: Client, path: str) -> AsyncGenerator[dict[str, 
     nodes = read_subtree(client, path, data=True, acl=True, without=reserved_below(client, path))
     async with aclosing(nodes):
         async for node in nodes:
+            if node.acl is not None and hides_passwords(node.acl):
+                on_hidden(node.path)
             yield node_line(node)
             count += 1
     yield ended_line(count)
@@ -154,6 +159,8 @@ async def _check(
             raise SubtreeError(f"{name}, line 2: {entry.path} is not the root {root}, with which an export begins")
         if entry.path == root and entry.kind is OwnerKind.EPHEMERAL:
             raise SubtreeError(f"{name}, line {number}: the root is ephemeral: it belonged to a session")
+        if hides_passwords(wanted.acl):
+            raise SubtreeError(f"{name}, line {number}: when this was exported, {HIDDEN}: give another ACL (--acl)")
         try:
             _, body = client.encode_create(
                 wanted.path,

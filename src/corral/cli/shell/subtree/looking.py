@@ -219,8 +219,8 @@ async def _diff(shell: Shell, arguments: Arguments) -> None:
     with complaining(_TROUBLE):
         try:
             async with AsyncExitStack() as stack:
-                left = await _side(shell, arguments.operand(0), arguments, stack)
-                right = await _side(shell, arguments.operand(1), arguments, stack)
+                left = await _side(shell, arguments.operand(0), arguments, stack, is_left=True)
+                right = await _side(shell, arguments.operand(1), arguments, stack, is_left=False)
                 async for difference in compare(left, right, acl=arguments.has("acl")):
                     found += 1
                     shell.output.result(_difference_object(difference), *_difference_lines(difference))
@@ -230,14 +230,26 @@ async def _diff(shell: Shell, arguments: Arguments) -> None:
         shell.status = 1
 
 
-async def _side(shell: Shell, text: str, arguments: Arguments, stack: AsyncExitStack) -> AsyncIterator[Entry]:
+async def _side(
+    shell: Shell, text: str, arguments: Arguments, stack: AsyncExitStack, *, is_left: bool
+) -> AsyncIterator[Entry]:
     ephemerals = not arguments.has("skip-ephemerals")
     if text.startswith(_FILE_MARK):
         name = text.removeprefix(_FILE_MARK)
         return entries_of_file(stack.enter_context(opened_export(name)), name, ephemerals=ephemerals)
     place = await stack.enter_async_context(opened_place(shell, text, arguments))
     entries = entries_of_subtree(place.client, place.path, acl=arguments.has("acl"), ephemerals=ephemerals)
-    return await stack.enter_async_context(aclosing(entries))
+    await stack.enter_async_context(aclosing(entries))
+    if is_left:
+        advance = await stack.enter_async_context(counted(shell, "diff", place.client, place.path, prints=True))
+        return _advancing(entries, advance)
+    return entries
+
+
+async def _advancing(entries: AsyncIterator[Entry], advance: Callable[[int], None]) -> AsyncIterator[Entry]:
+    async for entry in entries:
+        advance(1)
+        yield entry
 
 
 def _difference_object(difference: Difference) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from corral.cli.shell.paths import check_path
 from corral.cli.shell.progress import progress
 from corral.cli.shell.subtree.copying import Place
 from corral.cli.shell.subtree.errors import SubtreeError
-from corral.client import ConnectionLoss, KeeperError
+from corral.client import ClientClosedError, ConnectionLoss, KeeperError
+from corral.client.errors import ReplyTooLargeError, RequestTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from corral.cli.shell.shell import Shell
     from corral.client import Client
 
-__all__ = ["AUTH", "complaining", "counted", "opened_place", "typed_place"]
+__all__ = ["AUTH", "complaining", "counted", "opened_place", "shown", "typed_place"]
 
 AUTH: Final = Option("auth", "who to be at another service", value="scheme:credential", long="auth")
 
@@ -69,7 +70,7 @@ def complaining(status: int = 1) -> Iterator[None]:
     """
     try:
         yield
-    except (SubtreeError, KeeperError) as error:
+    except (SubtreeError, KeeperError, ClientClosedError, RequestTooLargeError, ReplyTooLargeError) as error:
         raise CommandError(str(error), status) from error
     except BrokenPipeError:
         # The shell ends quietly when nobody reads what it prints.
@@ -78,21 +79,31 @@ def complaining(status: int = 1) -> Iterator[None]:
         raise CommandError(f"{error.filename or 'output'}: {error.strerror or error}", status) from error
 
 
+@contextmanager
+def shown(
+    shell: Shell, doing: str, total: int | None = None, *, prints: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar. Work that ``prints`` results meanwhile has one only if they go elsewhere."""
+    if prints and sys.stdout.isatty():
+        yield _not_shown
+        return
+    with progress(shell.output, doing, total) as advance:
+        yield advance
+
+
 @asynccontextmanager
 async def counted(
     shell: Shell, doing: str, client: Client, path: str, *, prints: bool = False
 ) -> AsyncIterator[Callable[[int], None]]:
-    """A progress bar over the znodes of a subtree. Work that ``prints`` meanwhile has one if that goes elsewhere."""
-    if not sys.stderr.isatty() or shell.output.as_json or (prints and sys.stdout.isatty()):
-        yield _not_shown
-        return
+    """The same over a subtree, whose znodes are counted first if anybody sees it."""
     total: int | None = None
-    try:
-        total = await client.count_descendants(path) + 1
-    except KeeperError:
-        # Servers before 3.6 cannot count; what else is wrong, the work itself will tell.
-        total = None
-    with progress(shell.output, doing, total) as advance:
+    if sys.stderr.isatty():
+        try:
+            total = await client.count_descendants(path) + 1
+        except KeeperError:
+            # Servers before 3.6 cannot count; what else is wrong, the work itself will tell.
+            total = None
+    with shown(shell, doing, total, prints=prints) as advance:
         yield advance
 
 

@@ -12,7 +12,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
+from corral.cli.shell.entry import shell as command
 from corral.cli.shell.output import Output
 from corral.cli.shell.shell import Connecting, Shell
 from corral.cli.shell.subtree.copying import Place, Policy, copy, move
@@ -66,7 +68,7 @@ def shell(address: str, *lines: str, as_json: bool = False, dry_run: bool = Fals
     return asyncio.run(run())
 
 
-def with_client(address: str, work: Callable[[Client], Awaitable[None]]) -> None:
+def with_client(address: str, work: Callable[[Client], Awaitable[object]]) -> None:
     """Run ``work`` with a client."""
 
     async def run() -> None:
@@ -416,6 +418,49 @@ def test_passwords_that_the_service_hides_are_not_copied_as_they_look(
     with_client(zookeeper_shared, work)
 
 
+def test_somebody_at_another_service(zookeeper_shared: Address, zookeeper: Address) -> None:
+    with_client(zookeeper, lambda zk: zk.create("/secret", b"s", acl=[OF_BOB]))
+    refused, wrong, taken, same = shell(
+        zookeeper_shared,
+        f"cp {zookeeper}/secret /s",
+        f"cp --auth digest:bob:wrong {zookeeper}/secret /s",
+        f"cp --auth digest:bob:secret -a world:anyone:r {zookeeper}/secret /s",
+        f"diff /s {zookeeper}/secret --auth digest:bob:secret",
+    )
+    assert [refused.status, wrong.status, taken.status, same.status] == [1, 1, 0, 0]
+    assert "/secret: no auth" in refused.err
+    assert zookeeper_shared.server.tree() == {"/s": b"s"}
+
+
+def test_a_chroot_is_a_root_of_its_own(zookeeper_shared: Address, tmp_path: Path) -> None:
+    planted(zookeeper_shared)
+    file = tmp_path / "root.jsonl"
+    exported, copied, found = shell(f"{zookeeper_shared}/a", f"export / {file}", "cp /b /copy", "find /copy")
+    assert [exported.status, copied.status, found.status] == [0, 0, 0]
+    assert found.out == "/copy\n/copy/deep\n"
+    (imported,) = shell(zookeeper_shared, f"import {file} /whole")
+    assert imported.status == 0
+    assert below(zookeeper_shared.server, "/whole") == WHOLE
+
+
+def test_statuses_of_the_command(zookeeper_shared: Address) -> None:
+    planted(zookeeper_shared)
+    wanted = {
+        ("diff", "/a", "/a"): 0,
+        ("diff", "/a", "/a/b"): 1,
+        ("diff", "/a", "/x"): 2,
+        ("diff", "/a"): 1,
+        ("cp", "/a", "/a"): 1,
+        ("--dry-run", "mv", "/a", "/b"): 0,
+        ("find", "/a", "--name", "no*"): 0,
+        ("find", "/a", "--nonsense"): 1,
+    }
+    for words, status in wanted.items():
+        result = CliRunner().invoke(command, ["--server", zookeeper_shared, *words])
+        assert result.exit_code == status, (words, result.output)
+    assert below(zookeeper_shared.server, "/a") == WHOLE
+
+
 def test_what_is_created_after_a_copy_began_is_not_in_it(zookeeper_shared: Address) -> None:
     async def work(zk: Client) -> None:
         await plant(zk)
@@ -603,6 +648,14 @@ def test_ttl_znodes_where_there_are_none(tmp_path: Path) -> None:
         assert "/k: the service makes no znodes of the kind ttl; --plain makes them persistent" in refused.err
         assert plain.status == 0
         assert server.tree() == {"/k": b""}
+
+
+def test_import_from_standard_input(zookeeper_shared: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"corral_export": 1, "root": "/"}\n{"path": "/", "data": ""}\n{"path": "/ä", "data": "€"}\n{"end": 2}\n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    (imported,) = shell(zookeeper_shared, "import -m -")
+    assert (imported.status, imported.err) == (0, "1 created, 1 unchanged\n")
+    assert zookeeper_shared.server.tree() == {"/ä": "€".encode()}
 
 
 # Comparing

@@ -87,7 +87,7 @@ def _telling(shell: Shell, policy: Policy, tally: Tally) -> Iterator[None]:
         with complaining():
             yield
     except CommandError as error:
-        text = f"{error}\ndone until then: {tally}" if tally else str(error)
+        text = f"{error}\ndone until then: {tally}" if tally and not policy.dry_run else str(error)
         raise CommandError(text, error.status) from error
     except BaseException:
         shell.output.error(f"interrupted; done until then: {tally}")
@@ -130,7 +130,14 @@ async def _transfer(shell: Shell, arguments: Arguments, work: _Work, doing: str)
             source = await stack.enter_async_context(opened_place(shell, arguments.operand(0), arguments))
             target = await stack.enter_async_context(opened_place(shell, arguments.operand(1), arguments))
             advance = await stack.enter_async_context(
-                counted(shell, doing, source.client, source.path, prints=policy.dry_run or arguments.has("v"))
+                counted(
+                    shell,
+                    doing,
+                    source.client,
+                    source.path,
+                    steps=2 if work is move else 1,
+                    prints=policy.dry_run or arguments.has("v"),
+                )
             )
             await work(source, target, policy, tally, _Report(shell, arguments, policy, advance))
 

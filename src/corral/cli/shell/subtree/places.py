@@ -93,13 +93,13 @@ def shown(
 
 @asynccontextmanager
 async def counted(
-    shell: Shell, doing: str, client: Client, path: str, *, prints: bool = False
+    shell: Shell, doing: str, client: Client, path: str, *, steps: int = 1, prints: bool = False
 ) -> AsyncIterator[Callable[[int], None]]:
-    """The same over a subtree, whose znodes are counted first if anybody sees it."""
+    """The same over a subtree: for each znode so many ``steps``. They are counted first if anybody sees it."""
     total: int | None = None
     if sys.stderr.isatty():
         try:
-            total = await client.count_descendants(path) + 1
+            total = steps * (await client.count_descendants(path) + 1)
         except KeeperError:
             # Servers before 3.6 cannot count; what else is wrong, the work itself will tell.
             total = None

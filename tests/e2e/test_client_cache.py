@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import pytest
 
 from corral.client import (
+    Cache,
     Change,
     ChangeKind,
     Client,
@@ -17,6 +18,7 @@ from corral.client import (
     NodeExistsError,
     NoNodeError,
     NotEmptyError,
+    SessionExpired,
     connect,
 )
 from corral.client.errors import NoAuthError
@@ -44,6 +46,13 @@ async def clients(server: Server, number: int = 2) -> AsyncIterator[list[Client]
         finally:
             for each in made:
                 await each.close()
+
+
+async def synced(zk: Client, cache: Cache) -> None:
+    """Wait until the cache is, although the client may only now hear that its session has ended."""
+    while True:
+        with suppress(SessionExpired):
+            return await zk.persist(cache.sync)
 
 
 def by_path(changes: list[Change]) -> list[tuple[ChangeKind, str]]:
@@ -249,7 +258,7 @@ def test_ends_equal_to_the_tree_whatever_happens_on_the_way(shared: Server, seed
                             pass
                     await writing
                 await other.create("/top/end")
-                await zk.persist(cache.sync)
+                await synced(zk, cache)
                 expected = {path: data or b"" for path, data in shared.tree().items() if path.startswith("/top")}
                 assert {path: cache[path].data for path in cache} == expected
                 while mirror != expected:

@@ -361,8 +361,9 @@ def test_curator_644_reconnection_makes_no_new_znode(zookeeper_server: Any) -> N
     async def main() -> None:
         address = zookeeper_server.address
         clients = [await connect(address).start() for _ in range(4)]
-        latches = [await LeaderLatch(client, "/leader").start() for client in clients]
+        latches = [await LeaderLatch(clients[0], "/leader").start()]
         await latches[0].wait()
+        latches += [await LeaderLatch(client, "/leader").start() for client in clients[1:]]
         before = await standing(clients[0], 4)
         for _ in range(3):
             await asyncio.to_thread(zookeeper_server.restart)

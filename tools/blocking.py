@@ -46,14 +46,17 @@ OMITTED: Final = {
         "shown",
         "submit",
     },
+    "Execution": {"finish", "flush", "keep", "load"},
     "Session": {"end"},
     "Held": {"look", "move", "start_release"},
 }
 IN_CALLER: Final = {
     # Methods that neither wait nor touch what the loop's thread changes, or that only read it: at memory speed.
-    "Cache": {"children", "get", "snapshot"},
+    "Cache": {"__contains__", "__getitem__", "__len__", "children", "get", "snapshot"},
     "Client": {"cache", "follow", "transaction", "watch"},
-    "Transaction": {"check", "create", "delete", "set"},
+    "Members": {"__contains__", "get"},
+    "Session": {"__str__"},
+    "Transaction": {"__len__", "check", "create", "delete", "set"},
 }
 IN_PLACE: Final = {"validate"}
 """Functions whose outcome the client needs at once: they are called in the loop's thread, and must not block."""
@@ -68,13 +71,14 @@ SPECIAL_BODIES: Final = {
 DOCSTRINGS: Final = {
     "Client": """A blocking client of a coordination service; made by :func:`connect`.
 
-    Any number of threads may use it at once. Requests are done in the order in which they were made. Reads are asked
-    again when the connection breaks; a write then ends with ConnectionLoss, for it may or may not have been done. While
-    there is no connection, calls wait for one, as long as a session lasts. All paths are below the chroot of the
-    connect string.
+Any number of threads may use it at once. The requests of each thread are done in the order in which they were
+made. Reads are asked again when the connection breaks; a write then ends with ConnectionLoss, for it may or may
+not have been done. While there is no connection, calls wait for one, as long as a session lasts. All paths are
+below the chroot of the connect string.
 
-    Callbacks run one after the other in a thread of their own, and may make blocking calls.
-    """,
+Callbacks run one after the other in a thread of their own, and may make blocking calls. A call that is
+interrupted, by KeyboardInterrupt or a :class:`~corral.sync.CancelScope`, is cancelled: that is what docstrings
+mean by it.""",
 }
 
 _AWAITABLE: Final = {
@@ -132,6 +136,8 @@ class Source:
     imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     """For each name the module that it comes from, and its name there; None for a module itself."""
     own: set[str] = field(default_factory=set)
+    statements: list[ast.stmt] = field(default_factory=list)
+    """Those at the top, also below an ``if``."""
 
     def resolve(self, name: str) -> str:
         """The full dotted name of ``name``."""
@@ -148,7 +154,7 @@ class Source:
         """This one, with the names of another one that it does not have itself."""
         names = {name: (other.name, name) for name in other.own} | other.imports
         imports = {name: origin for name, origin in names.items() if name not in self.own} | self.imports
-        return Source(self.name, self.path, self.tree, imports, self.own)
+        return Source(self.name, self.path, self.tree, imports, self.own, self.statements)
 
 
 @cache
@@ -157,7 +163,7 @@ def source_of(module: str) -> Source:
     assert path is not None
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     source = Source(module, str(Path(path).relative_to(ROOT)), tree)
-    statements = list(tree.body)
+    source.statements = statements = list(tree.body)
     for statement in statements:
         match statement:
             case ast.If():
@@ -315,6 +321,13 @@ def _inferred(source: Source, value: ast.expr, parameters: dict[str, ast.expr | 
     return None
 
 
+def _docstring(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """The docstring without the indentation of the source. (inspect.cleandoc takes that of an example for it.)"""
+    text = ast.get_docstring(node, clean=False) or ""
+    margin = " " * node.body[0].col_offset
+    return "\n".join(line.removeprefix(margin) for line in text.splitlines()).strip()
+
+
 def _docstring_after(body: list[ast.stmt], index: int) -> str | None:
     match body[index + 1 : index + 2]:
         case [ast.Expr(value=ast.Constant(value=str(text)))]:
@@ -433,6 +446,8 @@ class Module:
         self.twins = twins
         self.imports: dict[str, tuple[str, str, bool]] = {}
         """For each name its module, its name there, and whether it is needed at run time."""
+        self.own: set[str] = set()
+        """What it defines itself."""
         self.type_variables: dict[str, str] = {}
         self.problems: list[str] = []
 
@@ -442,10 +457,12 @@ class Module:
             return name
         shown = alias or name
         before = self.imports.get(shown)
-        if before is not None and before[:2] != (module, name):
+        if shown in self.own or (before is not None and before[:2] != (module, name)):
             value = found(f"{module}.{name}")
-            if value is None or value is not found(f"{before[0]}.{before[1]}"):
-                raise Untranslatable(f"{shown} is both {before[0]}.{before[1]} and {module}.{name}")
+            if before is None or value is None or value is not found(f"{before[0]}.{before[1]}"):
+                # Another one has that name here.
+                other = f"{module.rpartition('.')[2]}_{shown}"
+                return self.use(module, name, running=running, alias=other.upper() if name.isupper() else other)
             module, name = before[:2]
         self.imports[shown] = (module, name, running or (before is not None and before[2]))
         return shown
@@ -458,7 +475,7 @@ class Module:
             case ast.Constant():
                 return Translation(ast.unparse(node))
             case ast.Name() | ast.Attribute():
-                return self._translate_name(source, node)
+                return self._translate_name(source, node, where)
             case ast.BinOp(op=ast.BitOr()):
                 return self._translate_union(source, node, where)
             case ast.Subscript():
@@ -467,7 +484,7 @@ class Module:
                 return Translation(f"[{', '.join(self.translate(source, each).text for each in items)}]")
         raise Untranslatable(f"type {ast.unparse(node)}")
 
-    def _translate_name(self, source: Source, node: ast.expr) -> Translation:
+    def _translate_name(self, source: Source, node: ast.expr, where: str) -> Translation:
         dotted = _dotted(source, node)
         module, _, name = dotted.rpartition(".")
         if dotted in ("typing.Self", "typing_extensions.Self"):
@@ -485,6 +502,11 @@ class Module:
                 self.type_variables[name] = variable
                 self.use("typing", "TypeVar", running=True)
                 return Translation(name)
+        alias = _alias(dotted)
+        if alias is not None:
+            meant = self.translate(*alias, where)
+            if meant.to_original or meant.to_twin or meant.kind != "plain":
+                return meant
         if module.startswith("asyncio"):
             raise Untranslatable(f"{dotted} has no blocking form")
         return Translation(self.use(module, name))
@@ -574,7 +596,7 @@ class Module:
         if outcome.text in ("object", "None") and where not in IN_PLACE:
             return Translation(text, "self._portal.callback({})")
         if "_original" in str([self.translate(source, each).to_original for each in getattr(taken, "elts", ())]):
-            raise Untranslatable("a function that is called in place and takes what has a twin")
+            return Translation(text, "self._portal.in_place({})")
         return Translation(text)
 
 
@@ -582,6 +604,24 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.BinOp):
         return [*_alternatives(node.left), *_alternatives(node.right)]
     return [node]
+
+
+@cache
+def _alias(dotted: str) -> tuple[Source, ast.expr] | None:
+    """The type that a name stands for, if it is another name for a type."""
+    module, _, name = dotted.rpartition(".")
+    if not module.startswith("corral."):
+        return None
+    source = source_of(module)
+    for statement in source.statements:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=own)], value=ast.Subscript() | ast.BinOp() | ast.Name() as value):
+                if own == name:
+                    return source, value
+            case ast.AnnAssign(target=ast.Name(id=own), annotation=ast.Name(id="TypeAlias"), value=ast.expr() as value):
+                if own == name:
+                    return source, value
+    return None
 
 
 def _type_variable(source: Source, name: str) -> str | None:
@@ -606,26 +646,22 @@ class Writer:
 
     def write(self, docstring: str) -> str:
         package = importlib.import_module(self.package)
-        parts: list[str] = []
         kinds = [each for each, target in self.twins.modules.items() if target == self.module.name]
-        # A class stands after its bases.
-        parts += [self._class(kind) for kind in sorted(kinds, key=lambda each: (len(each.__mro__), each.__name__))]
-        names = [each.__name__ for each in kinds]
+        functions: list[Any] = []
         others: list[str] = []
         for name in _exported(package):
             value = getattr(package, name)
-            if isinstance(value, type) and value in self.twins.modules:
-                continue
-            if inspect.isfunction(value):
-                written = self._function(value)
-                if written is not None:
-                    parts.append(written)
-                    names.append(name)
-                    continue
-            others.append(name)
+            if inspect.isfunction(value) and self._is_translated(value):
+                functions.append(value)
+            elif value not in kinds:
+                others.append(name)
+        self.module.own.update(each.__name__ for each in [*kinds, *functions])
         for name in others:
             self.module.use(self.package, name, running=True)
-        names += others
+        # A class stands after its bases.
+        parts = [self._class(kind) for kind in sorted(kinds, key=lambda each: (len(each.__mro__), each.__name__))]
+        parts += filter(None, map(self._function, functions))
+        names = [*self.module.own, *others]
         exported = ",\n    ".join(f'"{each}"' for each in sorted(names))
         variables = "\n".join(text for _, text in sorted(self.module.type_variables.items()))
         return "\n\n".join(
@@ -672,7 +708,7 @@ class Writer:
                 bases += f", {module.use('typing', 'Generic', running=True)}{suffix}"
         header = f"class {name}({bases}, of={original}):"
         lines = [header]
-        docstring = DOCSTRINGS.get(name) or translate_docstring(inspect.cleandoc(kind.__doc__ or ""))
+        docstring = DOCSTRINGS.get(name) or translate_docstring(_docstring(definition_of(kind)))
         lines.append(textwrap.indent(_quoted(docstring), "    "))
         if base is not None:
             lines.append(f"    _original: {original}{suffix}")
@@ -741,7 +777,7 @@ class Writer:
         signature, arguments = self._signature(member, member.node)
         original = f"Async{kind.__name__}"
         arguments = [each.replace("self._portal", "portal") for each in arguments]
-        docstring = ast.get_docstring(member.node)
+        docstring = _docstring(member.node)
         body = _quoted(translate_docstring(docstring)) + "\n" if docstring else ""
         body += f"portal = {root}._portal\n"
         body += f"self._stand_for(portal, portal.run({', '.join([original, *arguments])}))"
@@ -789,12 +825,13 @@ class Writer:
         text = f"{parameter.arg}: {self.module.translate(member.source, parameter.annotation, parameter.arg).text}"
         if default is None:
             return text
+        default = copy.deepcopy(default)
         for node in ast.walk(default):
             if isinstance(node, ast.Name):
                 module, _, name = member.source.resolve(node.id).rpartition(".")
                 if name.startswith("_"):
                     raise Untranslatable(f"the default of {parameter.arg} is the private {name}")
-                self.module.use(module, name, running=True)
+                node.id = self.module.use(module, name, running=True)
         return f"{text} = {ast.unparse(default)}"
 
     def _argument(self, member: Member, parameter: ast.arg) -> str:
@@ -835,7 +872,7 @@ class Writer:
         body = SPECIAL_BODIES.get((kind.__name__, blocking_name)) or self._body(
             kind, name, node, result, form, arguments, is_async=is_async, is_property=is_property
         )
-        docstring = ast.get_docstring(node)
+        docstring = _docstring(node)
         if docstring:
             body = _quoted(translate_docstring(docstring)) + "\n" + body
         prefix = "@property\n" if is_property else ""
@@ -889,45 +926,38 @@ class Writer:
             if len(optional) < len(callbacks):
                 return text
             return f"if {' or '.join(f'{each} is not None' for each in optional)}:\n    {text}\n{asked}"
-        is_own = is_property or name.startswith("__") or name in IN_CALLER.get(kind.__name__, ())
-        if is_own and not _has_loop(node):
-            if is_property:
-                return _returning(result, f"self._original.{name}")
+        if name == "__iter__":
+            # As it is now: the loop's thread may change it meanwhile.
+            return "return iter(self._portal.run(list, self._original))"
+        if is_property:
+            access = f"self._original.{name}"
+            return _returning(result, f"self._portal.run(lambda: {access})" if _has_loop(node) else access)
+        if name in IN_CALLER.get(kind.__name__, ()):
             own = {
+                "__contains__": f"{arguments[0]} in self._original" if arguments else "",
+                "__getitem__": f"self._original[{arguments[0]}]" if arguments else "",
                 "__len__": "len(self._original)",
                 "__str__": "str(self._original)",
-                "__bool__": "bool(self._original)",
-                # As it is now: the loop's thread may change it meanwhile.
-                "__iter__": "iter(list(self._original))",
-            }.get(name)
-            if name == "__contains__":
-                own = f"{arguments[0]} in self._original"
-            elif name == "__getitem__":
-                own = f"self._original[{arguments[0]}]"
-            return _returning(result, own or f"self._original.{name}({', '.join(arguments)})")
-        if is_property:
-            return _returning(result, f"self._portal.run(lambda: self._original.{name})")
+            }
+            return _returning(result, own.get(name) or f"self._original.{name}({', '.join(arguments)})")
         return _returning(result, f"self._portal.run({passed})")
 
-    def _function(self, function: Any) -> str | None:
-        """A function of the package; None if it is used as it is."""
-        source = source_of(function.__module__)
-        node = next(
-            each
-            for each in source.tree.body
-            if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name == function.__name__
-        )
+    def _is_translated(self, function: Any) -> bool:
+        """Whether a function of the package must be waited for, or deals with what has a twin."""
+        source, node = _definition(function)
         annotations = [node.returns, *[each.annotation for each in _parameters(node)]]
-        if not isinstance(node, ast.AsyncFunctionDef) and not any(
+        return isinstance(node, ast.AsyncFunctionDef) or any(
             self.twins.mentions_twin(source, each) for each in annotations if each is not None
-        ):
-            return None
+        )
+
+    def _function(self, function: Any) -> str:
+        source, node = _definition(function)
         member = Member(source, node, line=node.lineno)
         try:
             return self._translated_function(source, node, member)
         except Untranslatable as why:
             self._report(member, node.name, why)
-            return None
+            return ""
 
     def _translated_function(self, source: Source, node: ast.FunctionDef | ast.AsyncFunctionDef, member: Member) -> str:
         if node.returns is None:
@@ -951,7 +981,7 @@ class Writer:
             way = "call" if is_async or result.kind == "awaitable" else "run"
             body = _returning(result, f"self._portal.{way}({', '.join([original, *arguments])})")
             body = body.replace("self._portal", f"{root}._portal")
-        docstring = _quoted(translate_docstring(ast.get_docstring(node) or ""))
+        docstring = _quoted(translate_docstring(_docstring(node)))
         return f"def {node.name}({signature}) -> {result.text}:\n" + textwrap.indent(f"{docstring}\n{body}", "    ")
 
     def _root(self, member: Member, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
@@ -960,6 +990,14 @@ class Writer:
             if isinstance(each.annotation, ast.Name) and self.twins.twin_of(_dotted(member.source, each.annotation)):
                 return each.arg
         return None
+
+
+def _definition(function: Any) -> tuple[Source, ast.FunctionDef | ast.AsyncFunctionDef]:
+    source = source_of(function.__module__)
+    for each in source.tree.body:
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name == function.__name__:
+            return source, each
+    raise LookupError(f"{function!r} is not defined at the top of its module")
 
 
 def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
@@ -993,10 +1031,12 @@ def _has_loop(node: ast.AST) -> bool:
 _WORDS: Final = (
     (re.compile(r"\b([Aa])n (``)?async (with|for)\b"), r"\1 \2\3"),
     (re.compile(r"\basync (with|for|def)\b"), r"\1"),
+    (re.compile(r"\(await ((?:[^()]|\([^()]*\))*)\)(?=\.)"), r"\1"),
     (re.compile(r"\bawait (?=[\w(])"), ""),
     (re.compile(r"\b[Aa]n async(?:hronous)? (iterator|context manager)"), r"an \1"),
     (re.compile(r"\basync(?:hronous)? (iterator|context manager)"), r"\1"),
-    (re.compile(r"\bcorral\.(connect|recipes|client)\b"), r"corral.sync.\1"),
+    (re.compile(r"\bcorral\.connect\b"), "corral.sync.connect"),
+    (re.compile(r"\bcorral\.(client|recipes)(?:\.[a-z_]+)*\.([A-Z]\w+)"), r"corral.sync.\1.\2"),
     (re.compile(r"\basyncio client\b"), "blocking client"),
     (re.compile(r"\bfor a coroutine that\b"), "for a function that"),
     (re.compile(r"\ba coroutine function\b"), "a function"),
@@ -1025,7 +1065,6 @@ def translate_docstring(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    text = inspect.cleandoc(text)
     end = "\n" if "\n" in text else ""
     quotes = 'r"""' if "\\" in text else '"""'
     return f'{quotes}{text}{end}"""'

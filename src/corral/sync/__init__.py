@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from corral.sync.client import *  # noqa: F403
 from corral.sync.client import __all__ as _client_names
+from corral.sync.threads import CancelScope
 
 if TYPE_CHECKING:
     from corral.sync import recipes as recipes
 
-__all__ = [*_client_names, "recipes"]  # noqa: PLE0604
+__all__ = [*_client_names, "CancelScope", "recipes"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING, TypeVar
 from corral.client import (
     CREATOR,
     NULL,
+    OPEN,
     READ_ONLY,
+    AccessList,
+    Acl,
     AuthenticationRequiredError,
     AuthFailedError,
     BadArgumentsError,
     BadVersionError,
+    Change,
     ChangeKind,
     ClientClosedError,
     ConnectionLoss,
+    Created,
     ErrorCode,
     EventKind,
+    Identity,
     InvalidAclError,
+    KeeperError,
+    Listing,
     NewConfigNoQuorumError,
     NoAuthError,
     NoChildrenForEphemeralsError,
@@ -37,22 +45,21 @@ from corral.client import (
     RequestTooLargeError,
     RuntimeInconsistencyError,
     SessionExpired,
+    Stat,
+    State,
     ThrottledError,
     TransactionError,
     UnimplementedError,
+    WatchEvent,
+    Znode,
 )
 from corral.client.cache import Cache as AsyncCache
 from corral.client.client import Client as AsyncClient
 from corral.client.client import connect as async_connect
-from corral.client.errors import KeeperError
 from corral.client.follow import Follower as AsyncFollower
-from corral.client.results import OPEN, AccessList, Acl, Created, Identity, Listing, Stat, Znode
 from corral.client.states import Session as AsyncSession
-from corral.client.states import State
-from corral.client.subtree import Change
 from corral.client.transaction import Transaction as AsyncTransaction
 from corral.client.watch import Watch as AsyncWatch
-from corral.client.watches import WatchEvent
 from corral.jute.ops import WatcherType
 from corral.jute.primitives import DEFAULT_MAX_BUFFER
 from corral.sync.calls import ThreadedClient
@@ -184,7 +191,7 @@ class Cache(Twin[AsyncCache], of=AsyncCache):
 
     def __iter__(self) -> Iterator[str]:
         """The paths, in no order."""
-        return iter(list(self._original))
+        return iter(self._portal.run(list, self._original))
 
     def children(self, path: str) -> list[str]:
         """The names of a znode's children, sorted; empty for one that is not there."""
@@ -210,12 +217,14 @@ class Cache(Twin[AsyncCache], of=AsyncCache):
 class Client(Twin[AsyncClient], of=AsyncClient):
     """A blocking client of a coordination service; made by :func:`connect`.
 
-    Any number of threads may use it at once. Requests are done in the order in which they were made. Reads are asked
-    again when the connection breaks; a write then ends with ConnectionLoss, for it may or may not have been done. While
-    there is no connection, calls wait for one, as long as a session lasts. All paths are below the chroot of the
-    connect string.
+    Any number of threads may use it at once. The requests of each thread are done in the order in which they were
+    made. Reads are asked again when the connection breaks; a write then ends with ConnectionLoss, for it may or may
+    not have been done. While there is no connection, calls wait for one, as long as a session lasts. All paths are
+    below the chroot of the connect string.
 
-    Callbacks run one after the other in a thread of their own, and may make blocking calls.
+    Callbacks run one after the other in a thread of their own, and may make blocking calls. A call that is
+    interrupted, by KeyboardInterrupt or a :class:`~corral.sync.CancelScope`, is cancelled: that is what docstrings
+    mean by it.
     """
 
     @property

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast,
 from corral.client.errors import ClientClosedError
 from corral.sync.calls import CLOSED, Answer, LoopCall, ThreadedClient
 from corral.sync.threads import Callback, CallbackThread, Scope, body, current_scope
+from corral.sync.twin import twin_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -87,11 +88,24 @@ class Portal:
         return cast("_T", self._wait_for(call))
 
     def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Call ``function`` in the loop's thread."""
+        """Call ``function``, which waits for nothing, in the loop's thread; in this one if that has gone."""
+        if get_ident() == self._thread_id:
+            return function(*args, **kwargs)
+        if self._life.refusal is CLOSED:
+            self._life.over.wait()
+            return self._run_here(function, *args, **kwargs)
         loop = self._enter()
         call = LoopCall(function, args, kwargs)
         self._hand_over(loop, call.run)
         return cast("_T", self._wait_for(call))
+
+    def _run_here(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return function(*args, **kwargs)
+        except RuntimeError as error:
+            if str(error) == "no running event loop":
+                raise self._refused() from None
+            raise
 
     def ask(self, function: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """As :meth:`call`, for what sends one request: it is made in this thread, see :class:`ThreadedClient`."""
@@ -247,6 +261,10 @@ class Portal:
     def callback(self, function: Callable[..., object] | None) -> Callable[..., object] | None:
         """``function`` as the client may call it: it runs in the callback thread, in order."""
         return Callback(function, self, self._callbacks) if function is not None else None
+
+    def in_place(self, function: Callable[..., _T]) -> Callable[..., _T]:
+        """``function`` as the client may call it in the loop's thread: it takes twins, and must not block."""
+        return lambda *arguments: function(*[twin_of(self, each) for each in arguments])
 
     def body(self, function: Callable[..., _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
         """``function`` as a coroutine function: it runs in a thread of its own."""

@@ -14,6 +14,8 @@ from corral.sync.twin import twin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from types import TracebackType
+    from typing import Self
 
     from corral.sync.portal import Portal
 
@@ -112,7 +114,7 @@ class Scope:
         _here.scope = self._outer
 
     def cancel(self) -> None:
-        """From the loop's thread."""
+        """From any other thread."""
         with self._lock:
             if self._cancel_call is not None:
                 self._cancel_call()
@@ -142,6 +144,50 @@ class Scope:
             self._cancel_call = None
         if self._outer is not None:
             self._outer.leave()
+
+
+class CancelScope(Scope):
+    """A block whose blocking calls another thread can end::
+
+        scope = corral.sync.CancelScope()
+        threading.Thread(target=work, args=(scope,)).start()
+        ...
+        scope.cancel()
+
+        def work(scope):
+            with scope:
+                election.run(lead)
+
+    The blocking call that the block is in, or else its next one, then raises asyncio.CancelledError, once; leaving the
+    block by it ends it quietly. For one block and one thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_asked = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether :meth:`cancel` has been called."""
+        return self._is_asked
+
+    def cancel(self) -> None:
+        """End the block. From any thread, also before the block begins; a second time it does nothing."""
+        with self._lock:
+            if self._is_asked:
+                return
+            self._is_asked = True
+        super().cancel()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.close()
+        return self._is_asked and isinstance(error, asyncio.CancelledError)
 
 
 def body(

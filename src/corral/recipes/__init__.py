@@ -20,6 +20,7 @@ from corral.recipes.lease import Lease
 from corral.recipes.lock import Lock
 from corral.recipes.locking_queue import ClaimedItem, LockingQueue
 from corral.recipes.membership import Member, MemberEvent, MemberEventKind, Members, Registration
+from corral.recipes.naming import Names
 from corral.recipes.notification import Listener, Notice, notify
 from corral.recipes.ownership import Held, OwnershipLostError
 from corral.recipes.progress import Progress, ProgressBoard, ProgressReporter, Report, ReportEvent
@@ -29,6 +30,7 @@ from corral.recipes.queue_of_claims import CURATOR, KAZOO, Dialect
 from corral.recipes.read_write_lock import ReadWriteLock
 from corral.recipes.semaphore import Semaphore
 from corral.recipes.standby import HotStandby, Instance, InstanceState, instances, register_task
+from corral.recipes.unique_ids import UniqueIds
 
 __all__ = [
     "CURATOR",
@@ -76,6 +78,7 @@ __all__ = [
     "Members",
     "Message",
     "Missed",
+    "Names",
     "NobodyThereError",
     "Notice",
     "OwnershipLostError",
@@ -95,6 +98,7 @@ __all__ = [
     "SentCommand",
     "Subscription",
     "Topic",
+    "UniqueIds",
     "instances",
     "notify",
     "register_task",

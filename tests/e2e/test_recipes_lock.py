@@ -561,9 +561,9 @@ def test_kazoo_632_busy_program_keeps_its_lock(zookeeper_server: Any) -> None:
     """A program that kept the interpreter busy lost its session, and the lock with it."""
 
     async def main() -> None:
-        async with connect(zookeeper_server.address, session_timeout=4) as zk, Lock(zk, "/lock") as held:
+        async with connect(zookeeper_server.address, session_timeout=3) as zk, Lock(zk, "/lock") as held:
             # This is the program that is busy, and does not let the loop run.
-            time.sleep(5)
+            time.sleep(4)
             await zk.sync()
             assert held.is_held
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 PERIODS = 4
 """Looks within a session timeout. After two of them without a send the thread pings: within 3/4 of the timeout."""
 
+_UNCONNECTED_S = 0.1
+"""Between looks while there is no connection: a program may get busy as soon as it has one."""
+
 
 class Heartbeat:
     """Watches over one client's connection from its start to its stop."""
@@ -40,7 +43,7 @@ class Heartbeat:
         while True:
             connection = self._current()
             timeout = connection.timeout if connection is not None else 0.0
-            if self._stopped.wait(timeout / PERIODS or 1.0):
+            if self._stopped.wait(timeout / PERIODS or _UNCONNECTED_S):
                 return
             if connection is None or connection is not self._current():
                 continue

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from contextlib import asynccontextmanager, suppress
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from corral.client import Client, connect
 from corral.jute.ops import SYNC_CONNECTED, OpCode, Xid
 from corral.jute.primitives import Reader, write_boolean, write_buffer, write_int, write_text
 from corral.jute.records import ConnectRequest, ConnectResponse, Stat, WatcherEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
@@ -242,3 +244,48 @@ class Peer:
         except Exception as failure:
             self._failure = failure
         visit.close()
+
+
+class NoPause(Random):
+    """Lets no time pass between attempts, and keeps the bounds of the pauses."""
+
+    def __init__(self, seed: int = 1) -> None:
+        super().__init__(seed)
+        self.bounds: list[float] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.bounds.append(b)
+        return 0.0
+
+
+def client(*peers: Peer, chroot: str = "", **options: Any) -> Client:
+    """One that makes no pauses."""
+    options.setdefault("random", NoPause())
+    options.setdefault("heartbeat", False)
+    return connect(",".join(peer.address for peer in peers) + chroot, **options)
+
+
+@asynccontextmanager
+async def connected(peer: Peer, answer: bytes | None = None, **options: Any) -> AsyncIterator[tuple[Client, Visit]]:
+    """A client, and its first connection; whatever connections are left at the end are answered with a plain yes."""
+    zk = client(peer, **options)
+    async with asyncio.timeout(PATIENCE_S):
+        start = asyncio.create_task(zk.start())
+        visit = await peer.visit()
+        await visit.accept(answer)
+        await start
+        try:
+            yield zk, visit
+        finally:
+            closing = asyncio.create_task(zk.close())
+            over = asyncio.create_task(visit.over())
+            await closing
+            over.cancel()
+
+
+@asynccontextmanager
+async def client_of(hosts: str, **options: Any) -> AsyncIterator[Client]:
+    """A client that is connected, and makes no pauses."""
+    options.setdefault("random", NoPause())
+    async with asyncio.timeout(PATIENCE_S), connect(hosts, heartbeat=False, **options) as zk:
+        yield zk

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
 import pytest
 from tests.client_peer import (
     PASSWORD,
-    PATIENCE_S,
     REFUSAL,
     SESSION,
+    NoPause,
     Peer,
     Visit,
+    client,
+    client_of,
+    connected,
     event,
     reply,
     stat_body,
@@ -26,7 +27,6 @@ from tests.client_peer import (
 )
 
 from corral.client import (
-    Client,
     ClientClosedError,
     ConnectionLoss,
     EventKind,
@@ -38,42 +38,6 @@ from corral.client import (
 from corral.client.errors import AuthFailedError, NotSent
 from corral.jute.ops import OpCode, Xid
 from corral.jute.records import AuthPacket, SetWatches2
-
-
-class NoPause(Random):
-    """Lets no time pass between attempts, and keeps the bounds of the pauses."""
-
-    def __init__(self, seed: int = 1) -> None:
-        super().__init__(seed)
-        self.bounds: list[float] = []
-
-    def uniform(self, a: float, b: float) -> float:
-        self.bounds.append(b)
-        return 0.0
-
-
-def client(*peers: Peer, chroot: str = "", **options: Any) -> Client:
-    options.setdefault("random", NoPause())
-    options.setdefault("heartbeat", False)
-    return connect(",".join(peer.address for peer in peers) + chroot, **options)
-
-
-@asynccontextmanager
-async def connected(peer: Peer, answer: bytes | None = None, **options: Any) -> AsyncIterator[tuple[Client, Visit]]:
-    """A client, and its first connection; whatever connections are left at the end are answered with a plain yes."""
-    zk = client(peer, **options)
-    async with asyncio.timeout(PATIENCE_S):
-        start = asyncio.create_task(zk.start())
-        visit = await peer.visit()
-        await visit.accept(answer)
-        await start
-        try:
-            yield zk, visit
-        finally:
-            closing = asyncio.create_task(zk.close())
-            over = asyncio.create_task(visit.over())
-            await closing
-            over.cancel()
 
 
 async def accept_and_serve(visit: Visit) -> None:
@@ -217,13 +181,6 @@ def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
             assert 0 < broken.connections < 6, "in an order of its own for each client"
 
     asyncio.run(main())
-
-
-@asynccontextmanager
-async def client_of(hosts: str, **options: Any) -> AsyncIterator[Client]:
-    options.setdefault("random", NoPause())
-    async with asyncio.timeout(PATIENCE_S), connect(hosts, heartbeat=False, **options) as zk:
-        yield zk
 
 
 # Back-off

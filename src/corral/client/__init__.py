@@ -51,6 +51,7 @@ from corral.client.subtree import Change, ChangeKind
 from corral.client.transaction import Transaction
 from corral.client.watch import Watch
 from corral.client.watches import EventKind, WatchEvent
+from corral.jute.ops import WatcherType
 
 __all__ = [
     "CREATOR",
@@ -102,6 +103,7 @@ __all__ = [
     "UnimplementedError",
     "Watch",
     "WatchEvent",
+    "WatcherType",
     "Znode",
     "connect",
 ]

@@ -84,8 +84,8 @@ class Command:
     summary: str = ""
     """One sentence, for the help of commands beyond zkCli."""
     options: tuple[Option, ...] = ()
-    operands: tuple[int, int | None] = (0, None)
-    """How many words there may be besides the options: at least, at most (None: any number, the rest is ignored)."""
+    operands: tuple[int, int] = (0, 0)
+    """How many words there may be besides the options: at least, at most."""
     needs_connection: bool = True
     """Whether it is refused with ``Not connected`` after ``close``."""
     explains_options: bool = False

@@ -65,7 +65,7 @@ class ShellCompleter(Completer):
 
     async def _paths(self, word: str) -> list[str]:
         parent, _, begun = word.rpartition("/")
-        if not self._shell.state.is_connected:
+        if "//" in word or not self._shell.state.is_connected:
             return []
         try:
             async with asyncio.timeout(_PATIENCE_S):

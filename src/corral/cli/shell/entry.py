@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -69,11 +72,17 @@ def shell(
     """
     if client_configuration is not None:
         raise click.UsageError("-client-configuration is not supported: connections are neither SASL nor TLS")
+    if not words and sys.stdin is None:
+        raise click.UsageError("no command, and no standard input to read commands from")
     timeout = timeout_ms / 1000
     connecting = Connecting(timeout, timeout if wait_for_connection else min(timeout, _AT_ONCE_S), read_only)
     made = Shell(Output(as_json=as_json), connecting, dry_run=dry_run)
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            # Bytes that are no text are data as good as any; results must come through whatever the locale.
+            stream.reconfigure(errors=errors)
     try:
-        if not words and sys.stdin.isatty():
+        if not words and sys.stdin.isatty() and sys.stdout.isatty():
             _interact(made, hosts, patience=timeout if wait_for_connection else _BEFORE_PROMPT_S)
         else:
             asyncio.run(_serve(made, hosts, words))
@@ -103,7 +112,33 @@ async def _serve(made: Shell, hosts: str, words: Sequence[str]) -> None:
         if words:
             await made.execute(words)
             return
-        while not made.is_over and (line := await asyncio.to_thread(sys.stdin.readline)):
+        while not made.is_over and (line := await _next_line()):
             await made.execute_line(line.rstrip("\r\n"))
     finally:
         await made.leave()
+
+
+async def _next_line() -> str:
+    """A line of standard input; empty at its end.
+
+    The thread dies with the process: a wait for input must not hold up a shell that is told to end.
+    """
+    loop = asyncio.get_running_loop()
+    arrival: asyncio.Future[str] = loop.create_future()
+
+    def arrive(line: str) -> None:
+        if not arrival.done():
+            arrival.set_result(line)
+
+    def read() -> None:
+        try:
+            line = sys.stdin.readline()
+        except OSError as error:
+            click.echo(f"standard input: {error}", err=True)
+            line = ""
+        with suppress(RuntimeError):
+            # The loop may be over.
+            loop.call_soon_threadsafe(arrive, line)
+
+    threading.Thread(target=read, name="corral-shell-input", daemon=True).start()
+    return await arrival

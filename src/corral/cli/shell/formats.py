@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from corral.client import Acl, Stat
 
-__all__ = ["acl_lines", "bracketed", "data_object", "hex_dump", "shown_data", "stat_lines", "stat_object"]
+__all__ = ["acl_lines", "bracketed", "data_object", "hex_dump", "raw_bytes", "shown_data", "stat_lines", "stat_object"]
 
 _MASK_64: Final = (1 << 64) - 1
 _ROW: Final = 16
@@ -46,6 +46,11 @@ def stat_object(stat: Stat) -> dict[str, Any]:
 def shown_data(data: bytes) -> str:
     """Data as text; what is no UTF-8 is replaced."""
     return "null" if data is NULL else data.decode("utf-8", "replace")
+
+
+def raw_bytes(text: str) -> bytes:
+    """Data as it was typed: bytes that were no text come back as they were."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def data_object(data: bytes) -> dict[str, Any]:
@@ -99,7 +104,4 @@ def _hexadecimal(number: int) -> str:
 
 def _java_date(time_ms: int) -> str:
     """As java.util.Date prints it, in local time."""
-    try:
-        return time.strftime("%a %b %d %H:%M:%S %Z %Y", time.localtime(time_ms / 1000))
-    except (OverflowError, OSError, ValueError):
-        return f"{time_ms} ms since 1970"
+    return time.strftime("%a %b %d %H:%M:%S %Z %Y", time.localtime(time_ms // 1000))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +17,6 @@ from corral.cli.shell.completion import ShellCompleter
 from corral.client import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from corral.cli.shell.shell import Shell
 
 __all__ = ["history_file", "interact", "prompt"]
@@ -56,48 +53,55 @@ async def interact(shell: Shell, hosts: str, patience: float) -> None:
     session: PromptSession[str] = PromptSession(
         history=_open_history(shell), completer=ShellCompleter(shell), complete_while_typing=False
     )
+    runner = _Runner(shell)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, runner.interrupt)
     try:
-        with patch_stdout(raw=True):
-            shell.output.message(f"Connecting to {hosts}")
+        shell.output.message(f"Connecting to {hosts}")
+        try:
+            await shell.connect_in_background(hosts, patience)
+        except CommandError as error:
+            shell.output.error(str(error))
+        shell.output.message("Welcome to ZooKeeper!")
+        while not shell.is_over:
             try:
-                await shell.connect_in_background(hosts, patience)
-            except CommandError as error:
-                shell.output.error(str(error))
-            shell.output.message("Welcome to ZooKeeper!")
-            while not shell.is_over:
-                try:
-                    line = await session.prompt_async(lambda: prompt(shell))
-                except KeyboardInterrupt:
-                    continue
-                except EOFError:
-                    break
-                await _run(shell, line)
+                # Events that come while a line is edited are printed above it.
+                with patch_stdout(raw=True):
+                    line = await session.prompt_async(lambda: prompt(shell), handle_sigint=False)
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                break
+            await runner.run(line)
     finally:
+        loop.remove_signal_handler(signal.SIGINT)
         await shell.leave()
 
 
-async def _run(shell: Shell, line: str) -> None:
-    command = asyncio.ensure_future(shell.execute_line(line))
-    with _cancelling(command):
+class _Runner:
+    """Runs a line at a time; Ctrl-C cancels what runs, rather than the whole shell."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._running: asyncio.Task[None] | None = None
+
+    async def run(self, line: str) -> None:
+        shell = self._shell
+        self._running = asyncio.create_task(shell.execute_line(line))
         try:
-            await command
+            await self._running
         except asyncio.CancelledError:
-            if not command.cancelled():
+            if not self._running.cancelled():
                 raise
             shell.status = 1
             shell.count += 1
             shell.output.error("Cancelled; what was sent may have been done.")
+        finally:
+            self._running = None
 
-
-@contextmanager
-def _cancelling(command: asyncio.Future[None]) -> Iterator[None]:
-    """Ctrl-C cancels ``command`` rather than the whole shell."""
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, command.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
+    def interrupt(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
 
 
 def _open_history(shell: Shell) -> FileHistory | None:

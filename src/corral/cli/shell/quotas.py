@@ -154,9 +154,10 @@ def _warnings(limits: Track, usage: Track) -> list[str]:
 
 
 async def _list_quota(shell: Shell, arguments: Arguments) -> None:
-    path = arguments.operand(0)
+    path = check_path(arguments.operand(0))
     limits_path = f"{_QUOTA}{path}/{_LIMITS}"
-    shell.output.message(f"absolute path is {limits_path}")
+    if not shell.output.as_json:
+        shell.output.message(f"absolute path is {limits_path}")
     check_path(limits_path)
     value: dict[str, Any] = {"path": path}
     try:
@@ -173,7 +174,7 @@ async def _list_quota(shell: Shell, arguments: Arguments) -> None:
 
 async def _delete_quota(shell: Shell, arguments: Arguments) -> None:
     given = _given(arguments)
-    path = arguments.operand(0)
+    path = check_path(arguments.operand(0))
     client = shell.client
     own = _QUOTA + path
     limits_path = check_path(f"{own}/{_LIMITS}")

@@ -189,7 +189,7 @@ class Shell:
             arguments = parse(words, command.options)
             operand = arguments.operand(0)
             at_least, at_most = command.operands
-            if len(arguments.operands) < at_least or (at_most is not None and len(arguments.operands) > at_most):
+            if not at_least <= len(arguments.operands) <= at_most:
                 raise UsageError
             self.status = 0
             await command.run(self, arguments)
@@ -203,6 +203,9 @@ class Shell:
             return 1
         except KeeperError as error:
             self.output.error(sentence(error, operand))
+            return 1
+        except UnicodeEncodeError as error:
+            self.output.error(f"{error.object!r} is no text: it cannot be sent")
             return 1
         except (ClientClosedError, RequestTooLargeError, ReplyTooLargeError) as error:
             self.output.error(str(error))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from corral.cli.shell.acls import parse_acl
 from corral.cli.shell.command import DRY_RUN, Command, CommandError, Option, UsageError
-from corral.cli.shell.formats import stat_lines, stat_object
+from corral.cli.shell.formats import raw_bytes, stat_lines, stat_object
 from corral.cli.shell.paths import check_path
 from corral.cli.shell.progress import progress
 from corral.cli.shell.sentences import sentence
 from corral.cli.shell.walking import walk
 from corral.client import NULL, OPEN, KeeperError
-from corral.client.errors import NoNodeError, NotEmptyError, TransactionError
+from corral.client.errors import ConnectionLoss, NoNodeError, NotEmptyError, TransactionError
 from corral.jute.owner import TTL_MAX_MS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def _create(shell: Shell, arguments: Arguments) -> None:
     acl = parse_acl(arguments.operand(2)) if len(arguments.operands) > 2 else OPEN
     created = await shell.client.create(
         check_path(arguments.operand(0), sequential=sequential),
-        arguments.operand(1).encode() if len(arguments.operands) > 1 else NULL,
+        raw_bytes(arguments.operand(1)) if len(arguments.operands) > 1 else NULL,
         acl=acl,
         ephemeral=ephemeral,
         sequential=sequential,
@@ -66,7 +66,7 @@ async def _set(shell: Shell, arguments: Arguments) -> None:
     )
     path, text = check_path(arguments.operand(0)), arguments.operand(1)
     try:
-        data = base64.b64decode(text, validate=True) if arguments.has("b") else text.encode()
+        data = base64.b64decode(text, validate=True) if arguments.has("b") else raw_bytes(text)
     except binascii.Error as error:
         raise CommandError(f"{text!r} is no base64: {error}") from None
     _show_stat(shell, arguments, path, await shell.client.set(path, data, version=version))
@@ -128,8 +128,7 @@ async def _delete_all(shell: Shell, arguments: Arguments) -> None:
     try:
         deleted = await _delete_found(shell, path, found, max(batch, 1))
     except KeeperError as error:
-        shell.output.error("Failed to delete some node(s) in the subtree!")
-        raise CommandError(sentence(error, path)) from error
+        raise _incomplete(error, path) from error
     if shell.output.as_json:
         shell.output.result({"deleted": path, "znodes": deleted})
 
@@ -145,18 +144,30 @@ async def _delete_found(shell: Shell, top: str, found: Sequence[str], batch: int
             size = _fitting(left, batch)
             try:
                 await _delete_batch(client, left[-size:])
+            except ConnectionLoss:
+                return deleted + await _delete_rest(client, top)
             except TransactionError as error:
                 if not isinstance(error.__cause__, (NoNodeError, NotEmptyError)):
                     cause = error.__cause__
                     assert isinstance(cause, KeeperError)
-                    path = left[-1 - error.index]
-                    shell.output.error(sentence(cause, path))
-                    raise cause from None
-                return deleted + await client.delete_tree(top)
+                    raise _incomplete(cause, left[-1 - error.index]) from cause
+                return deleted + await _delete_rest(client, top)
             del left[-size:]
             deleted += size
             advance(size)
     return deleted
+
+
+def _incomplete(error: KeeperError, path: str) -> CommandError:
+    return CommandError(f"Failed to delete some node(s) in the subtree!\n{sentence(error, path)}")
+
+
+async def _delete_rest(client: Client, top: str) -> int:
+    """What others change at the same time, or was under way when the connection broke."""
+    try:
+        return await client.delete_tree(top)
+    except NoNodeError:
+        return 0
 
 
 def _fitting(paths: Sequence[str], batch: int) -> int:

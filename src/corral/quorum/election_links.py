@@ -139,18 +139,19 @@ class ElectionLinks:
         version = _MANY_ADDRESSES if self._tells_all_addresses else _ONE_ADDRESS
         return _HELLO.pack(version, self.me, len(text.encode())) + text.encode()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The stream's own task for this connection must end with the others.
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_closed:
             writer.transport.abort()
-            return
+        else:
+            self._run(self._greet(reader, writer))
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(self._hello_timeout_s):
                 sid, announced = await _read_hello(reader)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         except (OSError, EOFError, ValueError) as error:
             log.warning("%s is no peer: %s", writer.get_extra_info("peername"), error or type(error).__name__)
             writer.transport.abort()

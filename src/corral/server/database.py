@@ -6,6 +6,7 @@ change while it stays open.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -32,7 +33,6 @@ from corral.storage.snapshot_file import read_snapshot_bytes, write_snapshot
 from corral.storage.txnlog import TxnLogWriter
 
 if TYPE_CHECKING:
-    import asyncio
     import random
     from collections.abc import Callable
     from pathlib import Path
@@ -76,6 +76,8 @@ class Database:
         self._locks: list[DirectoryLock] = []
         self._log_sync: LogSync | None = None
         self._purge_worker: Worker | None = None
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     def __repr__(self) -> str:
         return f"<Database in {self.snapshot_directory}>"
@@ -103,9 +105,18 @@ class Database:
             size_limit_bytes=storage.txn_log_size_limit_kb * 1024 if storage.txn_log_size_limit_kb > 0 else None,
             filesystem=self._filesystem,
         )
-        self.snapshotter = Snapshotter(tree, self.snapshot_directory, storage, loop, self._stats, self._filesystem)
-        self._log_sync = LogSync(self.txn_log, loop, self._filesystem, self._failed)
         self._loop = loop
+        self._log_sync = LogSync(self.txn_log, loop, self._filesystem, self._failed)
+        self.install(tree)
+
+    def install(self, tree: DataTree) -> None:
+        """Let ``tree`` be what is served, logged and photographed from now on."""
+        if hasattr(self, "snapshotter"):
+            self.snapshotter.stop()
+        self.tree = tree
+        self.snapshotter = Snapshotter(
+            tree, self.snapshot_directory, self.config.storage, self._loop, self._stats, self._filesystem
+        )
 
     def _recover(self) -> Recovered:
         config = self.config
@@ -201,14 +212,21 @@ class Database:
         batch = self.txn_log.take()
         assert batch is not None
         assert self._log_sync is not None
+        self._is_idle.clear()
 
         def durable() -> None:
+            self._is_idle.set()
             sync_ms = self.txn_log.last_sync_ms
             if sync_ms > self.config.storage.fsync_warning_threshold_ms:
                 log.warning("syncing the log took %.0f ms", sync_ms)
             done()
 
         self._log_sync.write(batch, durable)
+
+    async def settle(self) -> None:
+        """Wait for a sync that is under way, and give up what was appended and is not on its way to the disk."""
+        await self._is_idle.wait()
+        self.txn_log.give_up()
 
     # Purging
 

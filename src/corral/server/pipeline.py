@@ -122,7 +122,10 @@ class WritePipeline:
         body: bytes,
         identities: Sequence[Identity],
     ) -> ErrorCode | None:
-        """Prepare a write and gather it. An error code is returned if it cannot be decoded: no transaction then."""
+        """Prepare a write and gather it. An error code is returned if it cannot be decoded: no transaction then.
+
+        Without a connection it becomes one all the same: whoever waits for it elsewhere hears of it only so.
+        """
         zxid = self.zxid + 1
         time_ms = self.clock.wall_ms()
         preparer = self.preparer
@@ -130,7 +133,7 @@ class WritePipeline:
         try:
             record, effect = preparer.prepare(op, session_id, body, identities, zxid, time_ms)
         except KeeperError as error:
-            if isinstance(error, UndecodableError):
+            if isinstance(error, UndecodableError) and connection is not None:
                 return ErrorCode.MARSHALLING_ERROR
             txn_type = ERROR
             record, effect = error_record(error.code), None

@@ -39,13 +39,15 @@ def first_session_id(server_id: int, monotonic_ms: int) -> int:
 class Session:
     """A live session. ``connection`` is the one that holds it, if it is connected."""
 
-    __slots__ = ("bucket_ms", "connection", "id", "timeout_ms")
+    __slots__ = ("bucket_ms", "connection", "id", "owner", "timeout_ms")
 
     def __init__(self, session_id: int, timeout_ms: int) -> None:
         self.id = session_id
         self.timeout_ms = timeout_ms
         self.bucket_ms = 0
         self.connection: Connection | None = None
+        self.owner: object = None
+        """Of an ensemble's session, by way of which member its client is connected; None: this one, or nobody yet."""
 
     def __repr__(self) -> str:
         return f"Session({self.id & _MASK_64:#x}, timeout_ms={self.timeout_ms})"

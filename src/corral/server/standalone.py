@@ -10,7 +10,7 @@ import logging
 import random
 import socket
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_P = TypeVar("_P", bound=WritePipeline)
+
 STANDALONE_SERVER_ID: Final = 1
 """Goes into session ids; Apache's standalone server uses the same."""
 _SWEEP_INTERVAL_S: Final = 1.0
@@ -64,6 +66,8 @@ class Server:
     """Goes into the ids of the sessions that are begun here."""
     mode = "standalone"
     """What it is to its ensemble, for the admin words."""
+    owns_sessions = True
+    """Whether it is the one that ends sessions, and deletes the znodes that have outlived their use."""
     ordered_operations = WRITES
     """What is answered in the order of the transactions; everything else at once, unless it waits behind such a one."""
 
@@ -178,10 +182,10 @@ class Server:
 
     def _make_writes(self) -> Writes:
         """Who takes the writes: a pipeline of this server's own, into its own log."""
-        return self.make_pipeline(self.database)
+        return self.make_pipeline(self.database, WritePipeline)
 
-    def make_pipeline(self, commitment: Commitment) -> WritePipeline:
-        """A pipeline whose transactions are done by leave of ``commitment``."""
+    def make_pipeline(self, commitment: Commitment, kind: type[_P]) -> _P:
+        """A pipeline of a ``kind``, whose transactions are done by leave of ``commitment``."""
         config = self.config
         preparer = Preparer(
             self.tree,
@@ -192,7 +196,7 @@ class Server:
             reconfig_enabled=config.tree.reconfig_enabled,
             quota_exceeded=lambda path: self.stats.quota_exceeded(namespace(path)),
         )
-        pipeline = WritePipeline(
+        pipeline = kind(
             tree=self.tree,
             preparer=preparer,
             watches=self.watches,
@@ -254,6 +258,14 @@ class Server:
             await asyncio.sleep(0.001)
         self._shut_down()
 
+    async def leave(self) -> None:
+        """Serve nobody any more, at once, as when what it is to its ensemble has come to an end."""
+        listener = self._listener
+        self.crash()
+        await self.stopped.wait()
+        if listener is not None:
+            await listener.wait_closed()
+
     def _shut_down(self) -> None:
         self.pipeline.stop()
         for connection in list(self.connections):
@@ -288,10 +300,12 @@ class Server:
     # Timers
 
     def _start_timers(self) -> None:
-        self._every("expiry", self._until_expiry_s, self._expire)
+        if self.owns_sessions:
+            self._every("expiry", self._until_expiry_s, self._expire)
         self._every("sweep", lambda: _SWEEP_INTERVAL_S, self._sweep)
         interval_s = self.config.tree.container_check_interval_ms / 1000
-        self._every("reaper", lambda: interval_s, lambda: self.reaper.reap(self.clock.wall_ms()))
+        if self.owns_sessions:
+            self._every("reaper", lambda: interval_s, lambda: self.reaper.reap(self.clock.wall_ms()))
         purge_ms = self.config.storage.purge_interval_ms
         if purge_ms > 0:
             self.database.purge()

@@ -118,6 +118,12 @@ class TxnLogWriter:
         self._rolled = True
         self._entries = None
 
+    def give_up(self) -> None:
+        """Forget what was appended and not taken; the next append starts a new file."""
+        self._segments = []
+        self.roll()
+        self.size_bytes = 0
+
     def take(self) -> Batch | None:
         """All that was appended since the last call, or None if that is nothing."""
         segments = self._segments

@@ -1,0 +1,96 @@
+"""How a leader's transactions are committed: proposed to all, in the log of a quorum, then announced.
+
+One batch is under way at a time; what comes meanwhile gathers in the next. A batch is one write to each follower, one
+sync in each log, and one announcement. Sources: Leader, ProposalRequestProcessor; the grouping is ours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from corral.quorum.counting import is_quorum
+from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from corral.quorum.ensemble import Ensemble
+    from corral.quorum.history import History
+
+
+class Listener(Protocol):
+    """A learner to whom everything is forwarded."""
+
+    sid: int
+    is_observer: bool
+
+    def send(self, data: bytes) -> None:
+        """Send packets; never waits."""
+
+
+class Broadcast:
+    """The commitment of a leader's pipeline. ``me`` is one of the quorum like any other."""
+
+    def __init__(self, me: int, history: History, ensembles: Callable[[], Sequence[Ensemble]]) -> None:
+        self.me = me
+        self._history = history
+        self._ensembles = ensembles
+        self.listeners: dict[int, Listener] = {}
+        self._gathered: list[tuple[int, bytes]] = []
+        self.under_way: list[tuple[int, bytes]] = []
+        """Proposed to all, and not committed."""
+        self._acknowledged: dict[int, int] = {}
+        """How far the log of each is known to reach."""
+        self._done: Callable[[], None] | None = None
+        self._is_stopped = False
+        self.last_proposed = history.last_zxid
+
+    def append(self, zxid: int, entry: bytes) -> None:
+        """Take a transaction for the next batch."""
+        self._gathered.append((zxid, entry))
+        self._history.database.append(zxid, entry)
+
+    def sync(self, done: Callable[[], None]) -> None:
+        """Propose what has gathered, and call ``done`` when it is committed."""
+        batch = self.under_way = self._gathered
+        self._gathered = []
+        self._done = done
+        self.last_proposed = last_zxid = batch[-1][0]
+        proposals = b"".join([pack(PROPOSAL, *each) for each in batch])
+        for listener in list(self.listeners.values()):
+            if not listener.is_observer:
+                listener.send(proposals)
+        self._history.database.sync(lambda: self.acknowledge(self.me, last_zxid))
+
+    def acknowledge(self, sid: int, zxid: int) -> None:
+        """The log of ``sid`` is known to be durable up to ``zxid``."""
+        if zxid > self._acknowledged.get(sid, -1):
+            self._acknowledged[sid] = zxid
+        batch = self.under_way
+        if not batch or zxid < batch[-1][0] or self._is_stopped:
+            return
+        last_zxid = batch[-1][0]
+        durable = [sid for sid, reached in self._acknowledged.items() if reached >= last_zxid]
+        # The log takes one batch at a time: its own must be done, too, before the next.
+        if self.me in durable and is_quorum(self._ensembles(), durable):
+            self._commit(batch)
+
+    def _commit(self, batch: list[tuple[int, bytes]]) -> None:
+        self.under_way = []
+        commits = b"".join([pack(COMMIT, zxid) for zxid, _ in batch])
+        informs = b""
+        for listener in list(self.listeners.values()):
+            if listener.is_observer:
+                informs = informs or b"".join([pack(INFORM, *each) for each in batch])
+                listener.send(informs)
+            else:
+                listener.send(commits)
+        for zxid, entry in batch:
+            self._history.note(zxid, entry)
+        done, self._done = self._done, None
+        assert done is not None
+        done()
+
+    def stop(self) -> None:
+        """Nothing more is committed."""
+        self._is_stopped = True

@@ -1,0 +1,249 @@
+"""What a member of an ensemble knows, has in its log, and has promised: and in which order these may become durable.
+
+The rule, which the types below enforce (sources: ZOOKEEPER-3911, 4643, 4646, and the published proofs):
+
+1. the leader's history is in the log, and synced            -> :class:`HistoryOnDisk`
+2. only then ``currentEpoch`` is written, and synced          -> :class:`EpochOnDisk`
+3. only then the new leader's NEWLEADER is acknowledged, which takes an EpochOnDisk.
+
+Likewise ``acceptedEpoch`` is on disk before an ACKEPOCH leaves (:class:`PromiseOnDisk`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corral.jute.errors import KeeperError
+from corral.jute.ops import ERROR
+from corral.jute.owner import OwnerRules
+from corral.storage.errors import StorageError
+from corral.storage.files import ACCEPTED_EPOCH, CURRENT_EPOCH, list_logs, list_snapshots, read_number, write_number
+from corral.storage.filesystem import REAL, FileSystem, remove_if_present
+from corral.storage.recovery import recover
+from corral.storage.snapshot import SnapshotEncoder
+from corral.storage.snapshot_file import write_snapshot
+from corral.storage.txnlog import read_from, truncate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corral.server.database import Database
+    from corral.tree.datatree import DataTree
+
+RECENT_MAX: Final = 500
+"""Committed transactions kept in memory for learners that were away for a moment (``commitLogCount``)."""
+LOG_PER_SNAPSHOT: Final = 0.33
+"""More log than this share of a snapshot is not worth sending (``snapshotSizeFactor``)."""
+_TXN_HEADER: Final = struct.Struct(">qiqqi")
+
+log = logging.getLogger(__name__)
+
+
+class PromiseOnDisk(NamedTuple):
+    """``acceptedEpoch`` is durable: no leader of an older epoch will be followed."""
+
+    epoch: int
+
+
+class HistoryOnDisk(NamedTuple):
+    """Everything that the leader's history brings is in the log or a snapshot, durably, up to ``zxid``."""
+
+    zxid: int
+
+
+class EpochOnDisk(NamedTuple):
+    """``currentEpoch`` is durable, and so was the history before it."""
+
+    epoch: int
+
+
+class History:
+    """A member's database, seen as a history of transactions."""
+
+    def __init__(self, database: Database, *, filesystem: FileSystem = REAL) -> None:
+        self.database = database
+        self._filesystem = filesystem
+        self.recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT_MAX)
+        """The last committed transactions, without a hole."""
+
+    def __repr__(self) -> str:
+        return f"<History up to {self.last_zxid:#x}, epochs {self.accepted_epoch} and {self.current_epoch}>"
+
+    @property
+    def tree(self) -> DataTree:
+        """The state that the history leads to."""
+        return self.database.tree
+
+    @property
+    def last_zxid(self) -> int:
+        """Of the last transaction applied; after :meth:`settle`, of the last one in the log."""
+        return self.tree.last_zxid
+
+    # Epochs
+
+    @property
+    def accepted_epoch(self) -> int:
+        """The newest epoch that was promised to be taken part in."""
+        accepted = read_number(self.database.snapshot_directory / ACCEPTED_EPOCH)
+        return self._epoch_of_history if accepted is None else accepted
+
+    @property
+    def current_epoch(self) -> int:
+        """The newest epoch whose leader's history was taken over."""
+        current = read_number(self.database.snapshot_directory / CURRENT_EPOCH)
+        return self._epoch_of_history if current is None else current
+
+    @property
+    def _epoch_of_history(self) -> int:
+        return self.last_zxid >> 32
+
+    def promise(self, epoch: int) -> PromiseOnDisk:
+        """Write ``acceptedEpoch``."""
+        write_number(self.database.snapshot_directory / ACCEPTED_EPOCH, epoch, self._filesystem)
+        return PromiseOnDisk(epoch)
+
+    def enter(self, epoch: int, history: HistoryOnDisk) -> EpochOnDisk:
+        """Write ``currentEpoch``, for which the history of its leader must be on disk."""
+        assert history.zxid <= self.last_zxid
+        write_number(self.database.snapshot_directory / CURRENT_EPOCH, epoch, self._filesystem)
+        return EpochOnDisk(epoch)
+
+    # Growing
+
+    def note(self, zxid: int, entry: bytes) -> None:
+        """A transaction was committed and is applied."""
+        if self.recent and zxid != self.recent[-1][0] + 1 and zxid >> 32 == self.recent[-1][0] >> 32:
+            raise StorageError(
+                f"zxid {zxid:#x} does not follow {self.recent[-1][0]:#x}: the history would have a hole",
+                self.database.log_directory,
+            )
+        self.recent.append((zxid, entry))
+
+    async def settle(self) -> None:
+        """Make memory and log agree: what was logged and not committed is applied, as a restart would do it."""
+        await self.database.settle()
+        tree = self.tree
+        tree.keeps_digest = True
+        tree.notes_changes = False
+        for zxid, entry in read_from(self.database.log_directory, tree.last_zxid):
+            apply(tree, zxid, entry)
+            self.recent.append((zxid, entry))
+
+    async def append(self, transactions: Sequence[tuple[int, bytes]]) -> HistoryOnDisk:
+        """Log and sync committed transactions, then apply them."""
+        tree = self.tree
+        new = [each for each in transactions if each[0] > tree.last_zxid]
+        if new:
+            for zxid, entry in new:
+                self.database.append(zxid, entry)
+            done = asyncio.Event()
+            self.database.sync(done.set)
+            await done.wait()
+            tree.keeps_digest = True
+            tree.notes_changes = False
+            for zxid, entry in new:
+                apply(tree, zxid, entry)
+                self.note(zxid, entry)
+        return HistoryOnDisk(tree.last_zxid)
+
+    # Following another history
+
+    async def cut(self, zxid: int) -> HistoryOnDisk:
+        """Forget everything beyond ``zxid``: in the logs, in snapshots that show it, and in memory (TRUNC)."""
+        await self.database.settle()
+        self.database.txn_log.close()
+        # A newer snapshot would bring it all back (ZOOKEEPER-4837).
+        self._remove_snapshots_after(zxid)
+        truncate(self.database.log_directory, zxid, self._filesystem)
+        config = self.database.config
+        recovered = recover(
+            self.database.snapshot_directory,
+            self.database.log_directory,
+            self.owner_rules,
+            digests=config.storage.digest_enabled,
+            filesystem=self._filesystem,
+        )
+        if recovered.tree.last_zxid != zxid:
+            raise StorageError(
+                f"cut back to zxid {zxid:#x}, the logs lead to {recovered.tree.last_zxid:#x}",
+                self.database.log_directory,
+            )
+        self._install(recovered.tree)
+        return HistoryOnDisk(zxid)
+
+    async def replace(self, tree: DataTree, zxid: int) -> HistoryOnDisk:
+        """Let another tree, as of ``zxid``, be the whole history (SNAP)."""
+        await self.database.settle()
+        self.database.txn_log.close()
+        storage = self.database.config.storage
+        encoder = SnapshotEncoder(
+            tree,
+            digests=storage.digest_enabled,
+            last_zxid_section=storage.serialize_last_processed_zxid_enabled,
+        )
+        write_snapshot(self.database.snapshot_directory, encoder, storage.snapshot_compression or "", self._filesystem)
+        # What this server alone has, if anything, must not be replayed onto it.
+        self._remove_snapshots_after(zxid)
+        if any(each.zxid > zxid for each in list_logs(self.database.log_directory)) or self._logs_go_beyond(zxid):
+            truncate(self.database.log_directory, zxid, self._filesystem)
+        self._install(tree)
+        return HistoryOnDisk(zxid)
+
+    def _logs_go_beyond(self, zxid: int) -> bool:
+        return any(True for _ in read_from(self.database.log_directory, zxid))
+
+    def _remove_snapshots_after(self, zxid: int) -> None:
+        for snapshot in list_snapshots(self.database.snapshot_directory):
+            if snapshot.zxid > zxid:
+                remove_if_present(snapshot.path, self._filesystem)
+
+    def _install(self, tree: DataTree) -> None:
+        tree.keeps_digest = True
+        self.database.install(tree)
+        self.recent.clear()
+
+    @property
+    def owner_rules(self) -> OwnerRules:
+        """How this server reads the owners of znodes."""
+        tree = self.database.config.tree
+        return OwnerRules(tree.extended_types_enabled, tree.emulate_353_ttl_nodes)
+
+    # Teaching others
+
+    def committed_since(self, zxid: int) -> list[tuple[int, bytes]] | None:
+        """The transactions of the log from ``zxid`` on; None if they are not there, or longer than a snapshot."""
+        snapshots = list_snapshots(self.database.snapshot_directory)
+        if not snapshots:
+            return None
+        limit = LOG_PER_SNAPSHOT * snapshots[-1].path.stat().st_size
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        try:
+            for each, entry in read_from(self.database.log_directory, zxid - 1):
+                if each > self.tree.last_zxid:
+                    break
+                size += len(entry)
+                if size > limit:
+                    return None
+                found.append((each, entry))
+        except StorageError as error:
+            log.info("a learner at zxid %#x is not served from the log: %s", zxid, error)
+            return None
+        return found if found and found[0][0] <= zxid else None
+
+
+def apply(tree: DataTree, zxid: int, entry: bytes) -> None:
+    """Bring a transaction of the log into the tree, for nobody who waits for it."""
+    session_id, _, _, time_ms, kind = _TXN_HEADER.unpack_from(entry)
+    if kind == ERROR:
+        tree.last_zxid = zxid
+        return
+    try:
+        tree.apply(kind, zxid, time_ms, session_id, entry, _TXN_HEADER.size)
+    except KeeperError:
+        # A snapshot that was taken while the tree changed may already show it.
+        log.debug("zxid %#x was there already", zxid)

@@ -1,0 +1,328 @@
+"""The leader of an epoch: finds its number, brings the learners to its history, and stays while it has a quorum.
+
+Sources: Leader, LearnerHandler. Each learner is served by a task of its own until it is in step; from then on packets
+are handled in the order in which they come, many to a wake-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from corral.jute.ops import OpCode
+from corral.jute.primitives import JuteError
+from corral.quorum.broadcast import Broadcast
+from corral.quorum.counting import Acknowledgements, EpochChoice, is_quorum
+from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
+from corral.quorum.packets import (
+    ACK,
+    PROTOCOL_VERSION,
+    LearnerInfo,
+    PacketType,
+    decode_learner_info,
+    decode_request,
+    decode_sessions,
+    pack,
+)
+from corral.quorum.serving import LeaderServer
+from corral.quorum.snapshot_stream import encode_stream
+from corral.quorum.sync_plan import Way, plan_sync
+from corral.storage.snapshot import SnapshotEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from corral.quorum.ensemble import Ensemble
+    from corral.quorum.history import EpochOnDisk, History
+    from corral.server.config import ServerConfig
+
+_UNSENT_MAX_BYTES: Final = 64 << 20
+"""A learner that leaves so much unread, though it was in step, is dropped: it will be brought into step anew."""
+
+log = logging.getLogger(__name__)
+
+
+class Learner:
+    """One learner, as its leader sees it."""
+
+    def __init__(self, stream: PacketStream, info: LearnerInfo, *, is_observer: bool) -> None:
+        self.stream = stream
+        self.sid = info.server_id
+        self.info = info
+        self.is_observer = is_observer
+        self.is_in_step = False
+        self.heard_at_tick = 0
+        self.tree: Iterator[bytes] | None = None
+        """The whole tree in pieces, if that is how it is brought into step."""
+        self._held: list[bytes] | None = []
+        """What is forwarded to it while it is brought into step; None afterwards."""
+
+    def __repr__(self) -> str:
+        return f"<{'observer' if self.is_observer else 'follower'} {self.sid}>"
+
+    def send(self, data: bytes) -> None:
+        """Send packets, behind what brings it into step."""
+        if self._held is not None:
+            self._held.append(data)
+        elif self.stream.unsent_bytes > _UNSENT_MAX_BYTES:
+            log.warning("%r does not keep up: dropped with %d bytes unsent", self, self.stream.unsent_bytes)
+            self.stream.abort()
+        else:
+            self.stream.write(data)
+
+    def release(self) -> None:
+        """What was held goes out; from now on everything goes out at once."""
+        held, self._held = self._held, None
+        self.stream.write(b"".join(held or ()))
+
+
+class Leader:
+    """One term of leadership. :meth:`lead` returns when it is over."""
+
+    def __init__(
+        self,
+        me: int,
+        history: History,
+        config: ServerConfig,
+        ensembles: Callable[[], Sequence[Ensemble]],
+        *,
+        init_limit: int,
+        sync_limit: int,
+        serving: Callable[[int], None],
+    ) -> None:
+        self.me = me
+        self.history = history
+        self.config = config
+        self._ensembles = ensembles
+        self._tick_s = config.tick_time_ms / 1000
+        self._init_limit = init_limit
+        self._sync_limit = sync_limit
+        self._serving = serving
+        self.server: LeaderServer | None = None
+        self.learners: dict[int, Learner] = {}
+        self.epoch = 0
+        self._tick = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._listeners: list[asyncio.Server] = []
+
+    @property
+    def _init_s(self) -> float:
+        return self._init_limit * self._tick_s
+
+    # The term
+
+    async def lead(self) -> None:
+        """Lead while there is a quorum. Raises StorageError if the disk fails, OSError if it cannot listen."""
+        self._epoch_choice = EpochChoice(self._ensembles)
+        self._promises = Acknowledgements(self._ensembles)
+        self._followers = Acknowledgements(self._ensembles)
+        self._started = asyncio.Event()
+        self._broadcast: Broadcast | None = None
+        self._state = (self.history.current_epoch, self.history.last_zxid)
+        over = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[str] = over
+        try:
+            for address in self._ensembles()[0].members[self.me].addresses:
+                self._listeners.append(
+                    await asyncio.start_server(
+                        self._accept, address.host, address.quorum_port, limit=STREAM_BUFFER_BYTES
+                    )
+                )
+            reason = await self._serve_term()
+            log.warning("server %d leads no more: %s", self.me, reason)
+        finally:
+            await self._end()
+
+    async def _serve_term(self) -> str:
+        try:
+            async with asyncio.timeout(self._init_s):
+                self._epoch_choice.hear(self.me, self.history.accepted_epoch, votes=True)
+                self.epoch = await self._epoch_choice.chosen
+                self.history.promise(self.epoch)
+                self._promises.give(self.me)
+                await self._promises.enough
+                entered = await self._enter()
+                self._followers.give(self.me)
+                await self._followers.enough
+        except TimeoutError:
+            return f"no quorum followed within {self._init_s:g} s"
+        await self._start_serving(entered)
+        return await self._watch_over()
+
+    async def _enter(self) -> EpochOnDisk:
+        # Its own history is the epoch's, and is in its log already.
+        on_disk = await self.history.append(())
+        return self.history.enter(self.epoch, on_disk)
+
+    async def _start_serving(self, entered: EpochOnDisk) -> None:
+        tree = self.history.tree
+        tree.last_zxid = max(tree.last_zxid, entered.epoch << 32)
+        broadcast = Broadcast(self.me, self.history, self._ensembles)
+        self._broadcast = broadcast
+        server = LeaderServer(self.config, self.history.database, broadcast, self.me)
+        await server.start()
+        self.server = server
+        for learner in self.learners.values():
+            broadcast.listeners[learner.sid] = learner
+        self._serving(self.epoch)
+        self._started.set()
+        log.info("server %d leads epoch %d", self.me, self.epoch)
+
+    async def _watch_over(self) -> str:
+        """Ping the learners; returns why the term is over."""
+        while True:
+            for _ in range(2):
+                done, _ = await asyncio.wait([self._over], timeout=self._tick_s / 2)
+                if done:
+                    return self._over.result()
+                ping = pack(PacketType.PING, self._broadcast.last_proposed if self._broadcast else 0)
+                for learner in self.learners.values():
+                    if learner.is_in_step:
+                        learner.send(ping)
+            self._tick += 1
+            alive = {self.me} | {
+                each.sid
+                for each in self.learners.values()
+                if each.is_in_step and self._tick - each.heard_at_tick <= self._sync_limit
+            }
+            if not is_quorum(self._ensembles(), alive):
+                return f"only servers {sorted(alive)} are in step"
+
+    async def _end(self) -> None:
+        if self._broadcast is not None:
+            self._broadcast.stop()
+        for listener in self._listeners:
+            listener.close()
+        for learner in list(self.learners.values()):
+            learner.stream.abort()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self.server is not None:
+            await self.server.leave()
+
+    # Learners
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._handle(PacketStream(reader, writer)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, stream: PacketStream) -> None:
+        learner: Learner | None = None
+        try:
+            async with asyncio.timeout(self._init_s):
+                learner = await self._bring_into_step(stream)
+            await self._serve(learner)
+        except (OSError, EOFError, JuteError) as error:
+            log.info("%s is gone: %s", learner or "a learner", error or type(error).__name__)
+        finally:
+            stream.abort()
+            if learner is not None and self.learners.get(learner.sid) is learner:
+                del self.learners[learner.sid]
+                if self._broadcast is not None:
+                    self._broadcast.listeners.pop(learner.sid, None)
+
+    async def _bring_into_step(self, stream: PacketStream) -> Learner:
+        first = await stream.read()
+        if first.type not in (PacketType.FOLLOWER_INFO, PacketType.OBSERVER_INFO):
+            raise JuteError(f"the first packet of a learner is {first!r}")
+        info = decode_learner_info(first.data)
+        learner = Learner(stream, info, is_observer=first.type == PacketType.OBSERVER_INFO)
+        votes = not learner.is_observer and any(info.server_id in each.voters for each in self._ensembles())
+        if info.protocol_version < PROTOCOL_VERSION:
+            raise JuteError(f"server {info.server_id} speaks a protocol from before 3.4")
+        self._epoch_choice.hear(info.server_id, first.zxid >> 32, votes=votes)
+        epoch = await self._epoch_choice.chosen
+        stream.write(pack(PacketType.LEADER_INFO, epoch << 32, PROTOCOL_VERSION.to_bytes(4, "big")))
+        promised = await stream.read()
+        if promised.type != PacketType.ACK_EPOCH or promised.data is None or len(promised.data) < 4:
+            raise JuteError(f"{learner!r} answers {promised!r} to the epoch")
+        current_epoch = int.from_bytes(promised.data[:4], "big", signed=True)
+        if (current_epoch, promised.zxid) > self._state and current_epoch != -1:
+            raise JuteError(f"{learner!r} is ahead: epoch {current_epoch}, zxid {promised.zxid:#x}")
+        if votes and current_epoch != -1:
+            self._promises.give(info.server_id)
+        await asyncio.shield(self._promises.enough)
+        self._synchronise(learner, promised.zxid)
+        # Its first piece is taken before anything changes.
+        for piece in learner.tree or ():
+            stream.write(piece)
+            await stream.drain()
+        learner.stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._ensembles()[-1].to_text().encode()))
+        learner.release()
+        while True:
+            packet = await stream.read()
+            if packet.type == ACK:
+                break
+        if votes:
+            self._followers.give(info.server_id)
+        await self._started.wait()
+        learner.is_in_step = True
+        learner.heard_at_tick = self._tick
+        learner.send(pack(PacketType.UP_TO_DATE, -1))
+        return learner
+
+    def _synchronise(self, learner: Learner, peer_zxid: int) -> None:
+        """Decide what it lacks, and let everything that comes from now on be forwarded to it: in one step."""
+        history, broadcast = self.history, self._broadcast
+        plan = plan_sync(peer_zxid, history.last_zxid, list(history.recent), history.committed_since)
+        log.info(
+            "%r, at zxid %#x, gets %s and %d transactions", learner, peer_zxid, plan.way.name, len(plan.transactions)
+        )
+        if plan.way is Way.SNAP:
+            encoder = SnapshotEncoder(history.tree, digests=False, last_zxid_section=False)
+            learner.tree = encode_stream(encoder)
+        kind = {Way.DIFF: PacketType.DIFF, Way.TRUNC: PacketType.TRUNC, Way.SNAP: PacketType.SNAP}[plan.way]
+        parts = [pack(kind, plan.zxid)]
+        for zxid, entry in plan.transactions:
+            parts.append(pack(PacketType.PROPOSAL, zxid, entry))
+            parts.append(pack(PacketType.COMMIT, zxid))
+        learner.stream.write(b"".join(parts))
+        older = self.learners.get(learner.sid)
+        if older is not None:
+            older.stream.abort()
+        self.learners[learner.sid] = learner
+        if broadcast is not None:
+            if not learner.is_observer:
+                for each in broadcast.under_way:
+                    learner.send(pack(PacketType.PROPOSAL, *each))
+            broadcast.listeners[learner.sid] = learner
+
+    async def _serve(self, learner: Learner) -> None:
+        """Take what the learner sends, until it is gone."""
+        server, broadcast = self.server, self._broadcast
+        assert server is not None
+        assert broadcast is not None
+        async for packets in learner.stream.batches():
+            learner.heard_at_tick = self._tick
+            acknowledged = -1
+            for packet in packets:
+                match packet.type:
+                    case PacketType.ACK:
+                        acknowledged = packet.zxid if packet.zxid & 0xFFFFFFFF else acknowledged
+                    case PacketType.REQUEST:
+                        self._request(server, learner, packet.data, packet.identities or ())
+                    case PacketType.PING:
+                        server.touched(decode_sessions(packet.data))
+                    case PacketType.REVALIDATE:
+                        ((session_id, timeout_ms),) = decode_sessions(packet.data)
+                        lives = server.revalidate(session_id, timeout_ms, learner)
+                        answer = session_id.to_bytes(8, "big", signed=True) + bytes([lives])
+                        learner.send(pack(PacketType.REVALIDATE, -1, answer))
+                    case _:
+                        raise JuteError(f"{learner!r} sends {packet!r}")
+            if acknowledged >= 0:
+                broadcast.acknowledge(learner.sid, acknowledged)
+            server.pipeline.flush()
+
+    def _request(
+        self, server: LeaderServer, learner: Learner, data: bytes | None, identities: Sequence[tuple[str, str]]
+    ) -> None:
+        request = decode_request(data)
+        if request.operation == OpCode.SYNC:
+            server.leading.when_applied(lambda: learner.send(pack(PacketType.SYNC, 0)))
+        else:
+            server.forwarded(request, identities, learner)

@@ -1,0 +1,283 @@
+"""One that learns from a leader: brings its history into step, and then logs, acknowledges and applies what comes.
+
+Sources: Learner, Follower, Observer. What must be durable before which word is said is enforced by the types of
+:mod:`corral.quorum.history`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from corral.jute.primitives import JuteError
+from corral.quorum.history import apply
+from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
+from corral.quorum.packets import (
+    ACK,
+    COMMIT,
+    INFORM,
+    PROPOSAL,
+    PROTOCOL_VERSION,
+    LearnerInfo,
+    Packet,
+    PacketType,
+    pack,
+)
+from corral.quorum.serving import LearnerServer
+from corral.quorum.snapshot_stream import SnapshotStream
+from corral.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from corral.quorum.history import EpochOnDisk, History, HistoryOnDisk
+    from corral.server.config import ServerConfig
+    from corral.server.config.membership import PeerAddress
+
+_CONNECT_PAUSE_FIRST_S: Final = 0.01
+_CONNECT_PAUSE_MAX_S: Final = 0.2
+_CONNECT_FOR_S: Final = 1.0
+"""How long the elected one is given to listen; then there is another election."""
+
+log = logging.getLogger(__name__)
+
+
+class LeaderLostError(ConnectionError):
+    """The leader is not there, or not to be followed."""
+
+
+class Learning:
+    """One term of following, or of observing. :meth:`learn` returns when it is over."""
+
+    def __init__(
+        self,
+        me: int,
+        history: History,
+        config: ServerConfig,
+        leader: int,
+        addresses: Sequence[PeerAddress],
+        *,
+        is_observer: bool,
+        config_version: int,
+        init_limit: int,
+        sync_limit: int,
+        serving: Callable[[int], None],
+    ) -> None:
+        self.me = me
+        self.history = history
+        self.config = config
+        self.leader = leader
+        self._addresses = addresses
+        self._is_observer = is_observer
+        self._config_version = config_version
+        self._tick_s = config.tick_time_ms / 1000
+        self._init_limit = init_limit
+        self._sync_limit = sync_limit
+        self._serving = serving
+        self.server: LearnerServer | None = None
+        self.epoch = 0
+        self._stream: PacketStream
+        self._logged: deque[tuple[int, bytes]] = deque()
+        """Proposals that are in the log, or on their way there, and not committed."""
+        self._unsynced: list[tuple[int, bytes]] = []
+        self._is_syncing = False
+        self._acknowledge_to = 0
+
+    async def learn(self) -> None:
+        """Follow until the leader is lost. Raises StorageError if the disk fails."""
+        try:
+            try:
+                async with asyncio.timeout(self._init_limit * self._tick_s):
+                    await self._connect()
+                    entered = await self._come_into_step()
+                self._acknowledge_leader(entered)
+                await self._follow()
+            except (OSError, EOFError, JuteError) as error:
+                log.warning("server %d is not led by %d any more: %s", self.me, self.leader, error or "no answer")
+        finally:
+            if hasattr(self, "_stream"):
+                self._stream.abort()
+            if self.server is not None:
+                await self.server.leave()
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause, give_up_at = _CONNECT_PAUSE_FIRST_S, loop.time() + _CONNECT_FOR_S
+        while True:
+            for address in self._addresses:
+                try:
+                    reader, writer = await asyncio.open_connection(
+                        address.host, address.quorum_port, limit=STREAM_BUFFER_BYTES
+                    )
+                except OSError as error:
+                    log.debug("leader %d at %s:%d: %s", self.leader, address.host, address.quorum_port, error)
+                    continue
+                self._stream = PacketStream(reader, writer)
+                return
+            if loop.time() > give_up_at:
+                raise LeaderLostError("nobody listens there")
+            await asyncio.sleep(pause)
+            pause = min(_CONNECT_PAUSE_MAX_S, pause * 2)
+
+    # Coming into step
+
+    async def _come_into_step(self) -> EpochOnDisk:
+        history, stream = self.history, self._stream
+        kind = PacketType.OBSERVER_INFO if self._is_observer else PacketType.FOLLOWER_INFO
+        info = LearnerInfo(self.me, PROTOCOL_VERSION, self._config_version)
+        accepted = history.accepted_epoch
+        stream.write(pack(kind, accepted << 32, info.encode()))
+        packet = await stream.read()
+        if packet.type != PacketType.LEADER_INFO:
+            raise JuteError(f"the leader begins with {packet!r}")
+        self.epoch = epoch = packet.zxid >> 32
+        if epoch < accepted:
+            raise LeaderLostError(f"its epoch is {epoch}, and {accepted} has been promised")
+        told = history.current_epoch if epoch > accepted else -1
+        if epoch > accepted:
+            history.promise(epoch)
+        stream.write(pack(PacketType.ACK_EPOCH, history.last_zxid, told.to_bytes(4, "big", signed=True)))
+        base = await self._take_base(await stream.read())
+        return await self._take_history(base)
+
+    async def _take_base(self, packet: Packet) -> HistoryOnDisk:
+        """Where the leader's history and ours part, or its whole tree."""
+        match packet.type:
+            case PacketType.DIFF:
+                return await self.history.append(())
+            case PacketType.TRUNC:
+                log.warning("the log is cut back to zxid %#x, as the leader says", packet.zxid)
+                return await self.history.cut(packet.zxid)
+            case PacketType.SNAP:
+                collected = SnapshotStream()
+                while not collected.feed(await self._stream.read_bytes()):
+                    pass
+                self._stream.put_back(collected.rest)
+                digests = self.config.storage.digest_enabled
+                tree = collected.tree(packet.zxid, self.history.owner_rules, digests=digests)
+                return await self.history.replace(tree, packet.zxid)
+            case _:
+                raise JuteError(f"the leader sends {packet!r} instead of its history")
+
+    async def _take_history(self, base: HistoryOnDisk) -> EpochOnDisk:
+        """What follows the base, up to NEWLEADER; then all of it, and the epoch, on disk."""
+        committed: list[tuple[int, bytes]] = []
+        proposed: deque[tuple[int, bytes]] = deque()
+        last = base.zxid
+        while True:
+            packet = await self._stream.read()
+            match packet.type:
+                case PacketType.PROPOSAL | PacketType.INFORM:
+                    assert packet.data is not None
+                    if packet.zxid != last + 1 and packet.zxid >> 32 == last >> 32:
+                        raise JuteError(f"zxid {packet.zxid:#x} follows {last:#x}: there is a hole")
+                    last = packet.zxid
+                    each = (packet.zxid, packet.data)
+                    if packet.type == PacketType.INFORM:
+                        committed.append(each)
+                    else:
+                        proposed.append(each)
+                case PacketType.COMMIT:
+                    if not proposed or proposed[0][0] != packet.zxid:
+                        raise JuteError(f"a commit of {packet.zxid:#x}, which is not the oldest proposal")
+                    committed.append(proposed.popleft())
+                case PacketType.NEW_LEADER:
+                    break
+                case _:
+                    raise JuteError(f"{packet!r} while the history is brought into step")
+        on_disk = await self.history.append(committed)
+        entered = self.history.enter(self.epoch, on_disk)
+        self._take_proposals(list(proposed))
+        return entered
+
+    def _acknowledge_leader(self, entered: EpochOnDisk) -> None:
+        self._stream.write(pack(ACK, entered.epoch << 32))
+        self._sync_proposals()
+
+    # Following
+
+    async def _follow(self) -> None:
+        patience_s = self._sync_limit * self._tick_s
+        batches = self._stream.batches()
+        while True:
+            async with asyncio.timeout(patience_s if self.server is not None else self._init_limit * self._tick_s):
+                packets = await anext(batches)
+            for packet in packets:
+                if packet.type == PROPOSAL:
+                    assert packet.data is not None
+                    self._take_proposals([(packet.zxid, packet.data)])
+                elif packet.type == COMMIT:
+                    self._commit(packet.zxid)
+                elif packet.type == INFORM:
+                    assert packet.data is not None
+                    self._take_proposals([(packet.zxid, packet.data)])
+                    self._commit(packet.zxid)
+                else:
+                    await self._hear(packet)
+            if self.server is not None:
+                self.server.pipeline.flush()
+            self._sync_proposals()
+
+    async def _hear(self, packet: Packet) -> None:
+        match packet.type:
+            case PacketType.UP_TO_DATE:
+                await self._start_serving()
+            case PacketType.PING:
+                touched = self.server.learner_sessions.take_touched() if self.server is not None else b""
+                self._stream.write(pack(PacketType.PING, packet.zxid, touched))
+            case PacketType.SYNC if self.server is not None:
+                self.server.forwarding.synced()
+            case PacketType.REVALIDATE if self.server is not None:
+                self.server.revalidated(packet)
+            case _:
+                raise JuteError(f"{packet!r} is not what a leader sends now")
+
+    async def _start_serving(self) -> None:
+        mode = "observer" if self._is_observer else "follower"
+        server = LearnerServer(self.config, self.history.database, self._stream.write, self.me, mode)
+        await server.start()
+        self.server = server
+        # It is what tells the leader that it is served now; the leader counts it no more.
+        self._stream.write(pack(ACK, self.epoch << 32))
+        self._serving(self.epoch)
+        log.info("server %d follows %d in epoch %d", self.me, self.leader, self.epoch)
+
+    def _take_proposals(self, proposals: Sequence[tuple[int, bytes]]) -> None:
+        for zxid, entry in proposals:
+            self._logged.append((zxid, entry))
+            self._unsynced.append((zxid, entry))
+            self.history.database.append(zxid, entry)
+
+    def _sync_proposals(self) -> None:
+        """Let the log have what has gathered, unless it is still busy; each sync is acknowledged by its last zxid."""
+        if self._is_syncing or not self._unsynced:
+            return
+        batch, self._unsynced = self._unsynced, []
+        self._is_syncing = True
+        self.history.database.about_to_log(len(batch))
+
+        def synced() -> None:
+            self._is_syncing = False
+            if not self._is_observer:
+                self._stream.write(b"".join([pack(ACK, zxid) for zxid, _ in batch]))
+            self._sync_proposals()
+
+        self.history.database.sync(synced)
+
+    def _commit(self, zxid: int) -> None:
+        if not self._logged:
+            log.warning("a commit of %#x, which was never proposed here", zxid)
+            return
+        proposed, entry = self._logged.popleft()
+        if proposed != zxid:
+            raise StorageError(
+                f"the leader commits zxid {zxid:#x}, the oldest proposal here is {proposed:#x}",
+                self.history.database.log_directory,
+            )
+        if self.server is not None:
+            self.server.forwarding.apply(zxid, entry)
+        else:
+            apply(self.history.tree, zxid, entry)
+        self.history.note(zxid, entry)

@@ -1,0 +1,138 @@
+"""A member of an ensemble: elects, leads or learns, and elects again, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from corral.quorum.elector import Elector
+from corral.quorum.history import History
+from corral.quorum.leader import Leader
+from corral.quorum.learner import Learning
+from corral.quorum.vote import Role
+from corral.server.clock import Clock
+from corral.server.database import Database
+from corral.server.stats import ServerStats
+from corral.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from corral.quorum.election import Elected
+    from corral.quorum.ensemble import Ensemble
+    from corral.server.config import ServerConfig
+    from corral.server.standalone import Server
+
+log = logging.getLogger(__name__)
+
+
+class Peer:
+    """One member. ``await start()``, later ``await stop()``; ``failed`` becomes the reason if its disk fails."""
+
+    def __init__(
+        self, me: int, ensemble: Ensemble, config: ServerConfig, *, init_limit: int = 10, sync_limit: int = 5
+    ) -> None:
+        self.me = me
+        self.ensemble = ensemble
+        self.config = config
+        self._init_limit = init_limit
+        self._sync_limit = sync_limit
+        self._stats = ServerStats(Clock().monotonic_ms())
+        self._database = Database(config, self._stats, failed=self._fail, chance=random.Random())
+        self.history = History(self._database)
+        self.elector = Elector(me, ensemble)
+        self.term: Leader | Learning | None = None
+        self.failed: StorageError | None = None
+        self.stopped = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.me} {self.role.name.lower()}>"
+
+    @property
+    def role(self) -> Role:
+        """What it is now."""
+        return self.elector.election.role
+
+    @property
+    def server(self) -> Server | None:
+        """What serves its clients, if it has a leader or is one."""
+        return self.term.server if self.term is not None else None
+
+    async def start(self) -> None:
+        """Open the database and take part. Raises StorageError, or OSError if it cannot listen."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._database.open(loop)
+            await self.elector.start()
+        except BaseException:
+            self._database.close()
+            raise
+        self._runner = loop.create_task(self._run(), name=f"corral-peer-{self.me}")
+        self._runner.add_done_callback(self._runner_over)
+
+    async def stop(self) -> None:
+        """Leave the ensemble, and give everything back."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+        await self.elector.close()
+        self._database.close()
+        self.stopped.set()
+
+    def _runner_over(self, runner: asyncio.Task[None]) -> None:
+        if runner.cancelled():
+            return
+        error = runner.exception()
+        if isinstance(error, StorageError):
+            self._fail(error)
+        elif error is not None:
+            asyncio.get_running_loop().call_exception_handler({"message": f"{self!r} failed", "exception": error})
+            self.stopped.set()
+
+    def _fail(self, error: StorageError) -> None:
+        if self.failed is None:
+            self.failed = error
+            log.critical("server %d stops, nothing more is acknowledged: %s", self.me, error)
+            if self._runner is not None:
+                self._runner.cancel()
+            self.stopped.set()
+
+    async def _run(self) -> None:
+        while True:
+            # Memory and log must say the same before anybody is told how far this history goes (ZOOKEEPER-2845).
+            await self.history.settle()
+            elected = await self.elector.elect(self.history.last_zxid, self.history.current_epoch)
+            self.term = self._begin_term(elected)
+            try:
+                if isinstance(self.term, Leader):
+                    await self.term.lead()
+                else:
+                    await self.term.learn()
+            finally:
+                self.term = None
+
+    def _begin_term(self, elected: Elected) -> Leader | Learning:
+        serving = self.elector.election.serving
+        if elected.role is Role.LEADING:
+            return Leader(
+                self.me,
+                self.history,
+                self.config,
+                lambda: self.elector.election.ensembles,
+                init_limit=self._init_limit,
+                sync_limit=self._sync_limit,
+                serving=serving,
+            )
+        return Learning(
+            self.me,
+            self.history,
+            self.config,
+            elected.vote.leader,
+            self.ensemble.members[elected.vote.leader].addresses,
+            is_observer=elected.role is Role.OBSERVING,
+            config_version=self.ensemble.version,
+            init_limit=self._init_limit,
+            sync_limit=self._sync_limit,
+            serving=serving,
+        )

@@ -1,0 +1,334 @@
+"""A member of an ensemble as its clients see it: the server of one that leads, and of one that learns."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corral.jute.errors import ErrorCode
+from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
+from corral.jute.primitives import decode_text, encode_text
+from corral.jute.records import PathRequest, PathResponse
+from corral.quorum.packets import ForwardedRequest, PacketType, encode_sessions, pack
+from corral.server.connection import WRITES
+from corral.server.pipeline import WritePipeline
+from corral.server.sessions import SessionTracker, first_session_id
+from corral.server.standalone import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from corral.quorum.packets import Packet
+    from corral.server.config import ServerConfig
+    from corral.server.connection import Connection
+    from corral.server.database import Database
+    from corral.server.pipeline import Commitment
+    from corral.server.sessions import Session
+    from corral.server.writes import Writes
+    from corral.tree.acl import Identity
+
+_TXN_HEADER: Final = struct.Struct(">qiqqi")
+_REPLY_HEADER: Final = struct.Struct(">iiqi")
+_SESSION: Final = struct.Struct(">qi")
+_ORDERED: Final = WRITES | {OpCode.SYNC}
+CREATE_SESSION_TIMEOUT: Final = struct.Struct(">i")
+
+
+def _echoed_path(body: bytes) -> bytes:
+    path = PathRequest.from_bytes(body).path
+    return PathResponse(None if path is None else encode_text(decode_text(path))).to_bytes()
+
+
+def answer(connection: Connection, xid: int, zxid: int, error: int, body: bytes) -> None:
+    """The reply to what is at the head of the connection's waiting requests; reads behind it are served."""
+    out = connection.out
+    out.append(_REPLY_HEADER.pack(16 + len(body), xid, zxid, error))
+    if body:
+        out.append(body)
+    connection.waiting.popleft()
+    connection.writes_answered += 1
+    if connection.waiting and connection.waiting[0] is not None:
+        connection.serve_waiting()
+
+
+# Leading
+
+
+class LeaderPipeline(WritePipeline):
+    """Takes the writes of this server's clients and of all learners', and answers syncs in their order."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._syncs: deque[tuple[int, Callable[[], None]]] = deque()
+
+    def submit(
+        self,
+        connection: Connection | None,
+        session_id: int,
+        xid: int,
+        op: int,
+        body: bytes,
+        identities: Sequence[Identity],
+    ) -> ErrorCode | None:
+        """As for any pipeline; a sync waits for what was proposed before it."""
+        if op != OpCode.SYNC:
+            return super().submit(connection, session_id, xid, op, body, identities)
+        assert connection is not None
+        self.when_applied(lambda: self._answer_sync(connection, xid, body))
+        return None
+
+    def when_applied(self, call: Callable[[], None]) -> None:
+        """Call when all that has been proposed until now is applied."""
+        self._syncs.append((self.zxid, call))
+        if not self.busy:
+            self._soon(self._release_syncs)
+
+    def _synced(self) -> None:
+        super()._synced()
+        self._release_syncs()
+
+    def _release_syncs(self) -> None:
+        while self._syncs and (self._syncs[0][0] <= self.tree.last_zxid or not self.busy):
+            self._syncs.popleft()[1]()
+        self.flush()
+
+    def _answer_sync(self, connection: Connection, xid: int, body: bytes) -> None:
+        if not connection.closed:
+            answer(connection, xid, self.tree.last_zxid, 0, _echoed_path(body))
+            self.dirty[connection] = None
+
+
+class LeaderServer(Server):
+    """The server of the member that leads: its pipeline's transactions are committed by a quorum."""
+
+    mode = "leader"
+    ordered_operations = _ORDERED
+
+    def __init__(self, config: ServerConfig, database: Database, commitment: Commitment, server_id: int) -> None:
+        super().__init__(config, database=database)
+        self.server_id = server_id
+        self._commitment = commitment
+        self.leading: LeaderPipeline
+
+    def _make_writes(self) -> Writes:
+        self.tree.keeps_digest = False
+        self.leading = self.make_pipeline(self._commitment, LeaderPipeline)
+        return self.leading
+
+    def forwarded(self, request: ForwardedRequest, identities: Sequence[Identity], owner: object) -> None:
+        """A learner's client wants to write."""
+        session_id = request.session_id
+        if request.operation == CREATE_SESSION:
+            timeout_ms: int = CREATE_SESSION_TIMEOUT.unpack_from(request.body)[0]
+            session = self.tracker.add(session_id, timeout_ms, self.clock.monotonic_ms())
+            session.owner = owner
+            self.leading.open_session(session_id, timeout_ms)
+        self.leading.submit(None, session_id, request.xid, request.operation, request.body, identities)
+
+    def touched(self, sessions: Sequence[tuple[int, int]]) -> None:
+        """A learner has heard of these sessions."""
+        now_ms = self.clock.monotonic_ms()
+        for session_id, _ in sessions:
+            session = self.tracker.sessions.get(session_id)
+            if session is not None:
+                self.tracker.touch(session, now_ms)
+
+    def revalidate(self, session_id: int, timeout_ms: int, owner: object) -> bool:
+        """A client has come to a learner with its session: does it live?"""
+        session = self.tracker.sessions.get(session_id)
+        if session is None or session_id in self.leading.closing:
+            return False
+        if session.connection is not None:
+            session.connection.abort()
+        session.owner = owner
+        session.timeout_ms = timeout_ms
+        self.tracker.touch(session, self.clock.monotonic_ms())
+        return True
+
+
+# Learning
+
+
+class _Awaited(NamedTuple):
+    connection: Connection
+    xid: int
+    operation: int
+    body: bytes
+    since_ms: int
+
+
+class ForwardedWrites:
+    """Hands writes to the leader, applies what is committed, and answers those who wait for it."""
+
+    def __init__(self, server: LearnerServer, send: Callable[[bytes], None]) -> None:
+        self._server = server
+        self._send = send
+        self._tree = server.tree
+        self.closing: set[int] = set()
+        self.outstanding = 0
+        self.dirty: dict[Connection, None] = {}
+        self._awaited: dict[int, deque[_Awaited]] = {}
+        """By session, in the order in which they were asked."""
+        self._syncs: deque[_Awaited] = deque()
+        self._is_stopped = False
+
+    @property
+    def zxid(self) -> int:
+        """Of the last transaction applied."""
+        return self._tree.last_zxid
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for an answer of the leader."""
+        return self.outstanding > 0
+
+    def open_session(self, session_id: int, timeout_ms: int) -> None:
+        """The leader keeps the sessions."""
+
+    def stop(self) -> None:
+        """Nothing more is applied or answered."""
+        self._is_stopped = True
+
+    def submit(
+        self,
+        connection: Connection | None,
+        session_id: int,
+        xid: int,
+        op: int,
+        body: bytes,
+        identities: Sequence[Identity],
+    ) -> ErrorCode | None:
+        """Send it to the leader."""
+        assert connection is not None
+        waits = _Awaited(connection, xid, op, body, self._server.clock.wall_ms())
+        if op == OpCode.SYNC:
+            self._syncs.append(waits)
+        else:
+            self._awaited.setdefault(session_id, deque()).append(waits)
+        self.outstanding += 1
+        told = None if op == CREATE_SESSION else identities
+        self._send(pack(PacketType.REQUEST, -1, ForwardedRequest(session_id, xid, op, body).encode(), told))
+        return None
+
+    def apply(self, zxid: int, entry: bytes) -> None:
+        """A transaction is committed."""
+        if self._is_stopped:
+            return
+        tree, watches = self._tree, self._server.watches
+        session_id, xid, _, time_ms, kind = _TXN_HEADER.unpack_from(entry)
+        tree.notes_changes = bool(watches.watchers)
+        error, reply = 0, b""
+        if kind == ERROR:
+            error = int.from_bytes(entry[_TXN_HEADER.size : _TXN_HEADER.size + 4], "big", signed=True)
+            tree.last_zxid = zxid
+        else:
+            reply = tree.apply(kind, zxid, time_ms, session_id, entry, _TXN_HEADER.size)
+        if tree.changes:
+            watches.trigger(tree.changes, zxid)
+            tree.changes.clear()
+        waits = self._take(session_id, xid)
+        if kind == CREATE_SESSION:
+            self._server.session_opened(waits.connection if waits else None, session_id)
+        elif kind == CLOSE_SESSION:
+            self._server.session_ended(waits.connection if waits else None, session_id, xid)
+        elif waits is not None and not waits.connection.closed:
+            waits.connection.write_latency_ms = self._server.clock.wall_ms() - waits.since_ms
+            answer(waits.connection, xid, zxid, error, reply)
+            self.dirty[waits.connection] = None
+
+    def synced(self) -> None:
+        """The leader says that everything before our oldest sync has come."""
+        if self._syncs:
+            waits = self._syncs.popleft()
+            self.outstanding -= 1
+            if not waits.connection.closed:
+                answer(waits.connection, waits.xid, self.zxid, 0, _echoed_path(waits.body))
+                self.dirty[waits.connection] = None
+
+    def _take(self, session_id: int, xid: int) -> _Awaited | None:
+        queue = self._awaited.get(session_id)
+        if not queue or queue[0].xid != xid:
+            # Asked by way of another server.
+            return None
+        waits = queue.popleft()
+        if not queue:
+            del self._awaited[session_id]
+        self.outstanding -= 1
+        return waits
+
+    def flush(self) -> None:
+        """Send what is queued for the dirty connections."""
+        dirty, self.dirty = self.dirty, {}
+        for connection in dirty:
+            connection.flush()
+
+
+class LearnerSessions(SessionTracker):
+    """The sessions that are connected here. The leader ends them; it is told which were heard of."""
+
+    def __init__(self, tick_ms: int, first_id: int) -> None:
+        super().__init__(tick_ms, first_id)
+        self._touched: dict[int, int] = {}
+
+    def touch(self, session: Session, now_ms: int) -> None:
+        """The session was heard of."""
+        self._touched[session.id] = session.timeout_ms
+        super().touch(session, now_ms)
+
+    def take_touched(self) -> bytes:
+        """All that were heard of since the last call, as the answer to a PING has them."""
+        touched, self._touched = self._touched, {}
+        return encode_sessions(list(touched.items()))
+
+
+class LearnerServer(Server):
+    """The server of a member that learns: reads are its own, writes go to the leader."""
+
+    ordered_operations = _ORDERED
+    owns_sessions = False
+
+    def __init__(
+        self, config: ServerConfig, database: Database, send: Callable[[bytes], None], server_id: int, mode: str
+    ) -> None:
+        super().__init__(config, database=database)
+        self.server_id = server_id
+        self.mode = mode
+        self._send = send
+        self._asked: dict[int, tuple[Connection, int]] = {}
+        """Sessions of which the leader has been asked whether they live, and who wants to know."""
+        self.forwarding: ForwardedWrites
+        self.learner_sessions: LearnerSessions
+
+    def _make_writes(self) -> Writes:
+        self.tree.keeps_digest = True
+        self.forwarding = ForwardedWrites(self, self._send)
+        return self.forwarding
+
+    def _make_tracker(self) -> SessionTracker:
+        first_id = first_session_id(self.server_id, self.clock.monotonic_ms())
+        self.learner_sessions = LearnerSessions(self.config.tick_time_ms, first_id)
+        return self.learner_sessions
+
+    def renew(self, connection: Connection, session_id: int, timeout_ms: int) -> None:
+        """Ask the leader whether the session lives."""
+        connection.begin_handshake()
+        self._asked[session_id] = (connection, timeout_ms)
+        self._send(pack(PacketType.REVALIDATE, -1, _SESSION.pack(session_id, timeout_ms)))
+
+    def revalidated(self, packet: Packet) -> None:
+        """The leader's answer."""
+        data = packet.data or b""
+        session_id = int.from_bytes(data[:8], "big", signed=True)
+        connection, timeout_ms = self._asked.pop(session_id, (None, 0))
+        if connection is None or connection.closed:
+            return
+        session = None
+        if len(data) > 8 and data[8]:
+            session = self.tracker.sessions.get(session_id)
+            if session is None:
+                session = self.tracker.add(session_id, timeout_ms, self.clock.monotonic_ms())
+        self.handshakes.renewed(connection, session, timeout_ms)
+        if not connection.closed:
+            connection.end_handshake()

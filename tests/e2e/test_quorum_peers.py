@@ -1,0 +1,261 @@
+"""Ensembles of real members in this process: they elect, replicate, and survive the loss of any minority."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.e2e.test_quorum_elector import ensemble_on_free_ports
+
+import corral
+from corral.client import Client
+from corral.quorum.peer import Peer
+from corral.quorum.vote import Role
+from corral.server.config import from_properties
+
+PATIENCE_S = 30
+
+
+class Members:
+    """The members of one ensemble, which can be stopped and started again."""
+
+    def __init__(self, directory: Path, number: int, **settings: str) -> None:
+        self.ensemble = ensemble_on_free_ports(number)
+        self.directory = directory
+        self.settings = settings
+        self.ports: dict[int, int] = {}
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+        for sid in self.ensemble.members:
+            with socket.socket() as holder:
+                holder.bind(("127.0.0.1", 0))
+                self.ports[sid] = holder.getsockname()[1]
+        self.peers: dict[int, Peer] = {}
+
+    async def start(self, *sids: int) -> None:
+        for sid in sids:
+            properties = {
+                "dataDir": str(self.directory / str(sid)),
+                "clientPort": str(self.ports[sid]),
+                "clientPortAddress": "127.0.0.1",
+                "tickTime": "100",
+                "forceSync": "no",
+                **self.settings,
+            }
+            peer = Peer(sid, self.ensemble, from_properties(properties), init_limit=50, sync_limit=20)
+            await peer.start()
+            self.peers[sid] = peer
+
+    async def stop(self, *sids: int) -> None:
+        for sid in sids:
+            await self.peers.pop(sid).stop()
+
+    def hosts(self, *sids: int) -> str:
+        return ",".join(f"127.0.0.1:{self.ports[sid]}" for sid in sids or self.ports)
+
+    async def leader(self) -> int:
+        """The one that serves as leader."""
+        while True:
+            for sid, peer in self.peers.items():
+                if peer.role is Role.LEADING and peer.server is not None:
+                    return sid
+            await asyncio.sleep(0.005)
+
+    async def trees(self) -> list[dict[bytes, bytes]]:
+        """What each running member holds, once they have come to the same transaction."""
+        while True:
+            peers = list(self.peers.values())
+            if all(each.server is not None for each in peers) and len({each.history.last_zxid for each in peers}) == 1:
+                return [{path: node.refreshed() for path, node in each.history.tree.nodes.items()} for each in peers]
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def members(directory: Path, number: int = 3, **settings: str) -> AsyncIterator[Members]:
+    made = Members(directory, number, **settings)
+    async with asyncio.timeout(PATIENCE_S):
+        try:
+            yield made
+        finally:
+            for peer in made.peers.values():
+                await peer.stop()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert left == set()
+
+
+def client(hosts: str) -> Client:
+    return corral.connect(hosts, session_timeout=5, backoff_first=0.01, backoff_max=0.05)
+
+
+async def fill(zk: Client, top: str, number: int) -> None:
+    await zk.ensure(top)
+    await asyncio.gather(*[zk.create(f"{top}/{n}", b"x" * 100) for n in range(number)])
+
+
+def test_what_is_written_at_one_is_read_at_all(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            for sid in them.ports:
+                async with client(them.hosts(sid)) as zk:
+                    await zk.create(f"/by-{sid}", b"%d" % sid)
+                    await zk.create("/mine", ephemeral=True)
+                    with pytest.raises(corral.NodeExistsError):
+                        await zk.create("/mine")
+                    with pytest.raises(corral.BadVersionError):
+                        await zk.set(f"/by-{sid}", b"", version=7)
+                    async with zk.transaction() as t:
+                        t.set(f"/by-{sid}", b"again")
+                        t.create(f"/by-{sid}/below")
+                    await zk.sync()
+                    assert sorted(await zk.get_children("/")) == [
+                        *(f"by-{n}" for n in range(1, sid + 1)),
+                        "mine",
+                        "zookeeper",
+                    ]
+            first, *others = await them.trees()
+            assert others == [first, first]
+            assert b"/mine" not in first
+
+    asyncio.run(main())
+
+
+def test_nothing_acknowledged_is_lost_when_the_leader_goes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                acknowledged: set[str] = set()
+                for term in range(3):
+                    await zk.persist(lambda: zk.ensure("/t"))
+                    gone = await them.leader()
+                    writing = [asyncio.ensure_future(zk.create(f"/t/{term}-{n}")) for n in range(500)]
+                    await writing[100]
+                    await them.stop(gone)
+                    for n, each in enumerate(writing):
+                        try:
+                            await each
+                        except corral.ConnectionLoss:
+                            continue
+                        acknowledged.add(f"{term}-{n}")
+                    await zk.persist(lambda: zk.set("/t", b"again"))
+                    await them.start(gone)
+                await zk.sync()
+                assert acknowledged <= set(await zk.get_children("/t"))
+                assert len(acknowledged) > 300
+            first, *others = await them.trees()
+            assert others == [first, first]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("away", "settings"),
+    [
+        pytest.param(20, {}, id="from memory"),
+        pytest.param(700, {"snapCount": "100000"}, id="from the log or as a tree"),
+    ],
+)
+def test_who_was_away_catches_up(tmp_path: Path, away: int, settings: dict[str, str]) -> None:
+    async def main() -> None:
+        async with members(tmp_path, 3, **settings) as them:
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                await fill(zk, "/before", 50)
+                absent = next(sid for sid in them.peers if them.peers[sid].role is Role.FOLLOWING)
+                await them.stop(absent)
+                await zk.persist(lambda: fill(zk, "/while", 0))
+                await fill(zk, "/during", away)
+                await them.start(absent)
+                await zk.persist(lambda: zk.set("/before", b"after"))
+            first, *others = await them.trees()
+            assert others == [first, first]
+
+    asyncio.run(main())
+
+
+def test_session_goes_on_at_another_member(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk, client(them.hosts()) as other:
+                await zk.create("/mine", ephemeral=True)
+                session = zk.session
+                assert session is not None
+                for _ in range(4):
+                    zk.reconnect()
+                    await zk.connected()
+                    await zk.persist(lambda: zk.set("/mine", b"still"))
+                    assert zk.session is session
+                await other.sync()
+                assert (await other.get("/mine")).stat.ephemeral_owner == session.id
+            async with client(them.hosts()) as other:
+                await other.sync()
+                assert await other.exists("/mine") is None
+
+    asyncio.run(main())
+
+
+def test_session_that_nobody_hears_of_expires_everywhere(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path, minSessionTimeout="200") as them:
+            await them.start(1, 2, 3)
+            leader = await them.leader()
+            follower = next(sid for sid in them.peers if sid != leader)
+            lost = corral.connect(them.hosts(follower), session_timeout=0.5, heartbeat=False)
+            await lost.start()
+            await lost.create("/mine", ephemeral=True)
+            async with client(them.hosts()) as other:
+                gone = asyncio.get_running_loop().create_future()
+                assert await other.exists("/mine", watch=gone.set_result) is not None
+                # Its pings stop, the connection stays.
+                connection = lost._keeper.connection
+                assert connection is not None
+                assert connection._timer is not None
+                connection._timer.cancel()
+                assert (await gone).kind is corral.EventKind.DELETED
+            await lost.close()
+
+    asyncio.run(main())
+
+
+def test_without_a_quorum_nobody_serves(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1)
+            with pytest.raises(corral.ConnectionLoss):
+                await corral.connect(them.hosts(1), connect_timeout=0.5).start()
+            await them.start(2)
+            async with client(them.hosts(1, 2)) as zk:
+                await zk.create("/a")
+                await them.stop(await them.leader())
+                with pytest.raises(corral.ConnectionLoss):
+                    await corral.connect(them.hosts(), connect_timeout=0.5).start()
+                await them.start(3)
+                await zk.persist(lambda: zk.set("/a", b"two again"))
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_everybody_goes_and_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path, 5) as them:
+            sids = tuple(them.ensemble.members)
+            await them.start(*sids)
+            for term in range(3):
+                async with client(them.hosts()) as zk:
+                    await fill(zk, f"/term-{term}", 300)
+                await them.stop(*them.peers)
+                await them.start(*sids)
+            async with client(them.hosts()) as zk:
+                for term in range(3):
+                    assert len(await zk.get_children(f"/term-{term}")) == 300
+            first, *others = await them.trees()
+            assert others == [first] * 4
+
+    asyncio.run(main())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from corral.jute import records
-from corral.jute.owner import OwnerKind, OwnerRules
+from corral.jute.owner import OwnerKind
 from corral.jute.primitives import JuteError, Reader, decode_text, write_int
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _STAT: Final = struct.Struct(">qqqqiiiqiiq")
 STAT_BYTES: Final = _STAT.size
 _INT: Final = struct.Struct(">i")
-_OWNERS: Final = OwnerRules(extended_types=True)
 
 
 class _Null(bytes):
@@ -46,7 +45,8 @@ class Stat(NamedTuple):
     aversion: int
     """How often the ACL has been set."""
     ephemeral_owner: int
-    """As stored: the session of an ephemeral znode, else a mark of the kind; see :attr:`kind`."""
+    """The session that an ephemeral znode ends with; 0 for all others. The service does not say which of those are
+    containers or have a time to live."""
     data_length: int
     num_children: int
     pzxid: int
@@ -54,13 +54,8 @@ class Stat(NamedTuple):
 
     @property
     def kind(self) -> OwnerKind:
-        """Whether it stays, ends with a session, with its last child, or after some time."""
-        return _OWNERS.kind(self.ephemeral_owner)
-
-    @property
-    def ttl(self) -> float | None:
-        """The time to live of a TTL znode in seconds; None for all others."""
-        return _OWNERS.ttl_ms(self.ephemeral_owner) / 1000 if self.kind is OwnerKind.TTL else None
+        """EPHEMERAL or PERSISTENT, for that is what the service tells."""
+        return OwnerKind.EPHEMERAL if self.ephemeral_owner else OwnerKind.PERSISTENT
 
     @property
     def created(self) -> datetime:

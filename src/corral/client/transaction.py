@@ -53,7 +53,7 @@ class Transaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is None and not self._is_over:
             await self.commit()
         self._is_over = True
 
@@ -87,7 +87,11 @@ class Transaction:
         self._add(CHECK, self._client.encode_versioned(path, version), path)
 
     async def commit(self) -> list[Created | Stat | None]:
-        """Do it all; the ``async with`` block does so by itself."""
+        """Do it all; the ``async with`` block does so by itself.
+
+        Raises TransactionError, and then nothing has been done; ConnectionLoss, and then all of it or nothing has been;
+        SessionExpired; RequestTooLargeError.
+        """
         if self._is_over:
             raise RuntimeError("the transaction is over; begin another one")
         self._is_over = True
@@ -95,9 +99,12 @@ class Transaction:
             return self.results
         what = f"transaction of {len(self._paths)}"
         outcome = await self._client.submit(MULTI, finish(self._body), self._decode, what, repeatable=False)
-        for index, error in enumerate(outcome):
-            if isinstance(error, KeeperError) and not isinstance(error, RuntimeInconsistencyError):
-                raise TransactionError(f"operation {index} of {len(outcome)}: {error}", index, outcome) from error
+        failed = [(index, error) for index, error in enumerate(outcome) if isinstance(error, KeeperError)]
+        if failed:
+            # All of them have one, but for the others it is only that this one failed.
+            cause = next((each for each in failed if not isinstance(each[1], RuntimeInconsistencyError)), failed[0])
+            index, error = cause
+            raise TransactionError(f"operation {index} of {len(outcome)}: {error}", index, outcome) from error
         self.results.extend(outcome)
         return self.results
 

@@ -236,15 +236,8 @@ class Names:
     def _moving(self, nodes: list[_Node], path: str, new_path: str) -> Callable[[Transaction], None]:
         def fill(transaction: Transaction) -> None:
             for node in nodes:
-                kind = node.stat.kind
-                transaction.create(
-                    new_path + node.path,
-                    node.data,
-                    acl=node.acl,
-                    ephemeral=kind is OwnerKind.EPHEMERAL,
-                    container=kind is OwnerKind.CONTAINER,
-                    ttl=node.stat.ttl,
-                )
+                is_ephemeral = node.stat.kind is OwnerKind.EPHEMERAL
+                transaction.create(new_path + node.path, node.data, acl=node.acl, ephemeral=is_ephemeral)
             for node in reversed(nodes):
                 transaction.delete(path + node.path, version=node.stat.version)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import re
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 import corral
+from corral.cli.shell.ensemble import client_addresses
 from corral.cli.shell.formats import hex_dump, stat_lines
 from corral.cli.shell.output import Output
 from corral.cli.shell.shell import NOT_FOUND, Connecting, Shell
@@ -18,6 +20,7 @@ from corral.client import NULL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from corral.testing import Address, Server
 
@@ -425,11 +428,75 @@ def test_a_lost_connection_and_the_next_one_are_told(server: Server) -> None:
     ]
 
 
+def test_an_expired_session_is_told_and_another_one_begins(server: Server) -> None:
+    async def scenario() -> tuple[list[str], int]:
+        async with Session(server) as session:
+            await session.run("create -e /mine")
+            client = session.shell.client
+            assert client.session is not None
+            await asyncio.to_thread(server.expire_session, client.session.id)
+            await client.lost()
+            await client.connected()
+            _, out, _ = await session.run("ls /")
+            return out.splitlines(), session.shell.status
+
+    lines, status = asyncio.run(scenario())
+    states = re.findall(r"state:(\w+) type:None", "\n".join(lines))
+    assert (states, lines[-1], status) == (["Disconnected", "Expired", "SyncConnected"], "[zookeeper]", 0)
+
+
 def test_no_server(server: Server) -> None:
     """``connect`` to where nobody listens says so, and leaves a shell that is not connected."""
     status, out, err = ask(server, ["printwatches off", "connect 127.0.0.1:1", "ls /"], patience=0.2)[1:][0]
     assert (status, out) == (1, "")
     assert err.startswith("no server took the client within 0.2 s: 127.0.0.1:1: ")
+
+
+def test_a_shell_that_never_connected_closes_in_peace(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> tuple[int, str, str]:
+        session = Session(server)
+        await session.shell.connect_in_background("127.0.0.1:1", 0.0)
+        await session.run("printwatches off")
+        answer = await session.run("close")
+        await session.shell.leave()
+        return answer
+
+    assert asyncio.run(scenario()) == (0, "", "")
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_the_history_is_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corral.cli.shell.shell.HISTORY_MAX", 3)
+    answers = ask(server, ["create /h", "version", "version", "version", "redo 0", "redo 3"])
+    assert answers[4] == (1, "", "Command index out of range\n")
+    assert answers[5][0] == 0
+
+
+# The ensemble
+
+
+def test_members_of_a_file(server: Server, tmp_path: Path) -> None:
+    """What a file says is read, and only what is about members is sent; this server is none to be reconfigured."""
+    good, empty = tmp_path / "good.cfg", tmp_path / "empty.cfg"
+    good.write_text("dataDir=/x\nserver.1 = 127.0.0.1:1:2;3\ngroup.1=1\nweight.1=1\n", encoding="utf-8")
+    empty.write_text("dataDir=/x\n", encoding="utf-8")
+    answers = ask(server, [f"reconfig -file {good}", f"reconfig -file {empty}", 'reconfig -add ""'])
+    assert answers == [
+        (1, "", "KeeperErrorCode = Reconfig is disabled\n"),
+        (1, "", f"Error processing {empty}: it has no server.N line\n"),
+        (1, "", "Arguments are not valid : \n"),
+    ]
+
+
+def test_where_an_ensemble_takes_clients() -> None:
+    config = (
+        "server.1=one:2888:3888:participant;0.0.0.0:2181\n"
+        "server.2=two:2888:3888:observer;2182\n"
+        "server.3=three:2888:3888\n"
+        "version=1000000a0"
+    )
+    assert client_addresses(config) == ("1000000a0", ["0.0.0.0:2181", "0.0.0.0:2182"])
 
 
 # Formats

@@ -10,7 +10,6 @@ import javaproperties
 
 from corral.cli.shell.command import Command, CommandError, Option, UsageError, about
 from corral.cli.shell.formats import data_object, shown_data, stat_lines, stat_object
-from corral.client.errors import BadArgumentsError
 
 if TYPE_CHECKING:
     from corral.cli.shell.arguments import Arguments
@@ -68,16 +67,13 @@ async def _reconfig(shell: Shell, arguments: Arguments) -> None:
         raise CommandError("Can't use -file and -members together (conflicting non-incremental modes)")
     file = arguments.value("file")
     members = _listed(arguments, "members") if file is None else _read_members(Path(file))
-    try:
-        with about(""):
-            data, stat = await shell.client.reconfig(
-                joining=_listed(arguments, "add"),
-                leaving=_listed(arguments, "remove"),
-                members=members,
-                from_version=int(version, 16),
-            )
-    except BadArgumentsError as error:
-        raise CommandError(str(error)) from None
+    with about(""):
+        data, stat = await shell.client.reconfig(
+            joining=_listed(arguments, "add"),
+            leaving=_listed(arguments, "remove"),
+            members=members,
+            from_version=int(version, 16),
+        )
     lines = stat_lines(stat) if arguments.has("s") else []
     value = {**data_object(data), "stat": stat_object(stat)}
     shell.output.result(value, "Committed new configuration:", shown_data(data), *lines)

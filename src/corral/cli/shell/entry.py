@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import os
 import sys
 import threading
@@ -74,6 +75,8 @@ def shell(
         raise click.UsageError("-client-configuration is not supported: connections are neither SASL nor TLS")
     if not words and sys.stdin is None:
         raise click.UsageError("no command, and no standard input to read commands from")
+    # What the client logs, the shell says in its own words.
+    logging.getLogger("corral.client").addHandler(logging.NullHandler())
     timeout = timeout_ms / 1000
     connecting = Connecting(timeout, timeout if wait_for_connection else min(timeout, _AT_ONCE_S), read_only)
     made = Shell(Output(as_json=as_json), connecting, dry_run=dry_run)

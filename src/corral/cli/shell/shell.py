@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from corral.cli.shell.output import Output
     from corral.client import Client
 
-__all__ = ["NOT_FOUND", "Connecting", "Shell"]
+__all__ = ["HISTORY_MAX", "NOT_FOUND", "Connecting", "Shell"]
 
 NOT_FOUND: Final = 127
 """The exit status of a command that does not exist, as in a Unix shell."""
+
+HISTORY_MAX: Final = 10_000
+"""Lines that ``redo`` knows: a script may have millions."""
 
 _UNTIL_GIVEN_UP_S: Final = 10 * 365 * 86400.0
 """An interactive shell goes on connecting until its user leaves."""
@@ -128,8 +132,9 @@ class Shell:
         if self._client is not None:
             await self._client.close()
         if self._start is not None:
-            await asyncio.wait({self._start})
-            self._start = None
+            start, self._start = self._start, None
+            with suppress(ClientClosedError, corral.ConnectionLoss):
+                await start
 
     async def leave(self) -> None:
         """End the session at the end of the shell, without a word."""
@@ -144,6 +149,7 @@ class Shell:
         if not line.strip():
             return
         self.history[self.count] = line
+        self.history.pop(self.count - HISTORY_MAX, None)
         await self._execute_text(line)
         self.count += 1
 

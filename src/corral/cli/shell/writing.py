@@ -118,7 +118,11 @@ async def _delete(shell: Shell, arguments: Arguments) -> None:
 async def _delete_all(shell: Shell, arguments: Arguments) -> None:
     batch = arguments.integer("b", _BATCH)
     path = check_path(arguments.operand(0))
-    found = [each async for each in walk(shell.client, path)]
+    found = []
+    with progress(shell.output, f"finding what is below {path}") as advance:
+        async for each in walk(shell.client, path):
+            found.append(each)
+            advance(1)
     if shell.is_dry(arguments):
         for each in found:
             shell.output.result({"would_delete": each}, each)

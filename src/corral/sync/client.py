@@ -50,6 +50,7 @@ from corral.client import (
     ThrottledError,
     TransactionError,
     UnimplementedError,
+    WatcherType,
     WatchEvent,
     Znode,
 )
@@ -60,7 +61,6 @@ from corral.client.follow import Follower as AsyncFollower
 from corral.client.states import Session as AsyncSession
 from corral.client.transaction import Transaction as AsyncTransaction
 from corral.client.watch import Watch as AsyncWatch
-from corral.jute.ops import WatcherType
 from corral.jute.primitives import DEFAULT_MAX_BUFFER
 from corral.sync.calls import ThreadedClient
 from corral.sync.portal import Portal
@@ -127,6 +127,7 @@ __all__ = [
     "UnimplementedError",
     "Watch",
     "WatchEvent",
+    "WatcherType",
     "Znode",
     "connect",
 ]
@@ -678,7 +679,11 @@ class Transaction(Twin[AsyncTransaction], of=AsyncTransaction):
         self._original.check(path, version=version)
 
     def commit(self) -> list[Created | Stat | None]:
-        """Do it all; the ``with`` block does so by itself."""
+        """Do it all; the ``with`` block does so by itself.
+
+        Raises TransactionError, and then nothing has been done; ConnectionLoss, and then all of it or nothing has been;
+        SessionExpired; RequestTooLargeError.
+        """
         return self._portal.call(self._original.commit)
 
 

@@ -203,6 +203,7 @@ class Balancer(Twin[AsyncBalancer], of=AsyncBalancer):
         policy: Policy = Policy.LEAST_VISITED,
         *,
         weight: Callable[[Member], float] | None = None,
+        acl: Sequence[Acl] = OPEN,
     ) -> None:
         """Prepare it; nothing is sent yet.
 
@@ -211,9 +212,12 @@ class Balancer(Twin[AsyncBalancer], of=AsyncBalancer):
             path: where the counts are; not below the group. It is created if it is missing.
             policy: who is picked.
             weight: for WEIGHTED and LEAST_USED: a member's weight, mostly out of its data; positive.
+            acl: of what is created.
         """
         portal = zk._portal
-        self._stand_for(portal, portal.run(AsyncBalancer, zk._original, members._original, path, policy, weight=weight))
+        self._stand_for(
+            portal, portal.run(AsyncBalancer, zk._original, members._original, path, policy, weight=weight, acl=acl)
+        )
 
     @property
     def path(self) -> str:
@@ -363,7 +367,14 @@ class CommandReceiver(Twin[AsyncCommandReceiver], of=AsyncCommandReceiver):
     """
 
     def __init__(
-        self, zk: Client, path: str, name: str, handler: Callable[[Command], bytes | None], *, data: bytes = b""
+        self,
+        zk: Client,
+        path: str,
+        name: str,
+        handler: Callable[[Command], bytes | None],
+        *,
+        data: bytes = b"",
+        acl: Sequence[Acl] = OPEN,
     ) -> None:
         """Prepare it; nothing is sent yet.
 
@@ -372,10 +383,11 @@ class CommandReceiver(Twin[AsyncCommandReceiver], of=AsyncCommandReceiver):
             name: this worker's alone; see :class:`~corral.sync.recipes.Registration`.
             handler: a function that does what a command says and returns the result.
             data: what is to be known of this worker, beside its name.
+            acl: of this worker's znode and its answers: a console reads the answers, and deletes them with the command.
         """
         portal = zk._portal
         self._stand_for(
-            portal, portal.run(AsyncCommandReceiver, zk._original, path, name, portal.body(handler), data=data)
+            portal, portal.run(AsyncCommandReceiver, zk._original, path, name, portal.body(handler), data=data, acl=acl)
         )
 
     @property
@@ -417,10 +429,16 @@ class Console(Twin[AsyncConsole], of=AsyncConsole):
         answers = sent.results()
     """
 
-    def __init__(self, zk: Client, path: str, *, kept: int = KEPT) -> None:
-        """Prepare it; nothing is sent yet. ``kept``: how many commands stay in the service, with their answers."""
+    def __init__(self, zk: Client, path: str, *, kept: int = KEPT, acl: Sequence[Acl] = OPEN) -> None:
+        """Prepare it; nothing is sent yet.
+
+        Args:
+            path: of the group.
+            kept: how many commands stay in the service, with their answers.
+            acl: of the commands: workers create their answers below them.
+        """
         portal = zk._portal
-        self._stand_for(portal, portal.run(AsyncConsole, zk._original, path, kept=kept))
+        self._stand_for(portal, portal.run(AsyncConsole, zk._original, path, kept=kept, acl=acl))
 
     @property
     def path(self) -> str:
@@ -719,6 +737,10 @@ class HotStandby(Twin[AsyncHotStandby], of=AsyncHotStandby):
     def on_state(self, callback: Callable[[InstanceState | None], object]) -> None:
         """Call ``callback`` with each state as it is entered."""
         self._portal.run(self._original.on_state, self._portal.callback(callback))
+
+    def off_state(self, callback: Callable[[InstanceState | None], object]) -> None:
+        """Do so no more."""
+        self._portal.run(self._original.off_state, self._portal.callback(callback))
 
     def run(self) -> None:
         """Be ready for the task, and run it, until it is finished, by this worker or another.
@@ -1155,10 +1177,14 @@ class ProgressReporter(Twin[AsyncProgressReporter], of=AsyncProgressReporter):
     is written before the end.
     """
 
-    def __init__(self, zk: Client, group: str, name: str, *, interval: float = REPORT_INTERVAL_S) -> None:
+    def __init__(
+        self, zk: Client, group: str, name: str, *, interval: float = REPORT_INTERVAL_S, acl: Sequence[Acl] = OPEN
+    ) -> None:
         """Prepare it; nothing is sent yet. ``name`` must be this worker's alone: see :class:`Registration`."""
         portal = zk._portal
-        self._stand_for(portal, portal.run(AsyncProgressReporter, zk._original, group, name, interval=interval))
+        self._stand_for(
+            portal, portal.run(AsyncProgressReporter, zk._original, group, name, interval=interval, acl=acl)
+        )
 
     def start(self) -> Self:
         """Register, with no progress; ``with`` does so by itself. Waits while another session has the name."""
@@ -1232,10 +1258,10 @@ class Registration(Twin[AsyncRegistration], of=AsyncRegistration):
     process's own last session leaves behind, until it expires. What the name held before is then replaced.
     """
 
-    def __init__(self, zk: Client, group: str, name: str, data: bytes = b"") -> None:
-        """Prepare it; nothing is sent yet. The group is created if it is missing."""
+    def __init__(self, zk: Client, group: str, name: str, data: bytes = b"", *, acl: Sequence[Acl] = OPEN) -> None:
+        """Prepare it; nothing is sent yet. The group is created if it is missing, with the same ``acl``."""
         portal = zk._portal
-        self._stand_for(portal, portal.run(AsyncRegistration, zk._original, group, name, data))
+        self._stand_for(portal, portal.run(AsyncRegistration, zk._original, group, name, data, acl=acl))
 
     @property
     def path(self) -> str:
@@ -1334,9 +1360,11 @@ class Subscription(Twin[AsyncSubscription], of=AsyncSubscription):
     has not acknowledged. It ends when it or the client is closed.
     """
 
-    def __init__(self, zk: Client, topic: str, name: str | None, *, from_oldest: bool) -> None:
+    def __init__(self, zk: Client, topic: str, name: str | None, *, from_oldest: bool, acl: Sequence[Acl]) -> None:
         portal = zk._portal
-        self._stand_for(portal, portal.run(AsyncSubscription, zk._original, topic, name, from_oldest=from_oldest))
+        self._stand_for(
+            portal, portal.run(AsyncSubscription, zk._original, topic, name, from_oldest=from_oldest, acl=acl)
+        )
 
     @property
     def name(self) -> str | None:
@@ -1392,9 +1420,10 @@ class Topic(Twin[AsyncTopic], of=AsyncTopic):
     ``kept`` and 1.1 times as many are kept.
     """
 
-    def __init__(self, zk: Client, path: str, *, kept: int = PUBSUB_KEPT) -> None:
+    def __init__(self, zk: Client, path: str, *, kept: int = PUBSUB_KEPT, acl: Sequence[Acl] = OPEN) -> None:
+        """Prepare it; nothing is sent yet. ``acl`` is that of all that is created."""
         portal = zk._portal
-        self._stand_for(portal, portal.run(AsyncTopic, zk._original, path, kept=kept))
+        self._stand_for(portal, portal.run(AsyncTopic, zk._original, path, kept=kept, acl=acl))
 
     @property
     def path(self) -> str:
@@ -1528,6 +1557,7 @@ class Configuration(Twin[AsyncConfiguration[_T]], Generic[_T], of=AsyncConfigura
         default: _T | None = None,
         history: int = HISTORY,
         author: str = "",
+        acl: Sequence[Acl] = OPEN,
     ) -> None:
         """Prepare it; nothing is sent yet.
 
@@ -1538,6 +1568,7 @@ class Configuration(Twin[AsyncConfiguration[_T]], Generic[_T], of=AsyncConfigura
             default: in force as long as nothing valid has been published. None: :meth:`start` raises then.
             history: how many versions are kept, the current one included.
             author: stands in the history for what this process publishes.
+            acl: of what is created.
         """
         portal = zk._portal
         self._stand_for(
@@ -1551,6 +1582,7 @@ class Configuration(Twin[AsyncConfiguration[_T]], Generic[_T], of=AsyncConfigura
                 default=default,
                 history=history,
                 author=author,
+                acl=acl,
             ),
         )
 
@@ -2538,12 +2570,12 @@ def instances(zk: Client, task: str) -> list[Instance]:
     return zk._portal.call(async_instances, zk._original, task)
 
 
-def notify(zk: Client, path: str, data: bytes = b"") -> None:
-    """Let all listeners of ``path`` hear ``data``, which replaces what was there.
+def notify(zk: Client, path: str, data: bytes = b"", *, acl: Sequence[Acl] = OPEN) -> None:
+    """Let all listeners of ``path`` hear ``data``, which replaces what was there; ``acl`` is for the first.
 
     Rides out lost connections and sessions; then it may be heard twice. Cancelled, it may be heard or not.
     """
-    zk._portal.call(async_notify, zk._original, path, data)
+    zk._portal.call(async_notify, zk._original, path, data, acl=acl)
 
 
 def register_task(zk: Client, task: str, definition: bytes = b"", *, acl: Sequence[Acl] = OPEN) -> bool:

@@ -16,13 +16,18 @@ from corral.quorum.vote import Role
 PATIENCE_S = 20
 
 
-def ensemble_on_free_ports(number: int) -> Ensemble:
+def ensemble_on_free_ports(number: int, observers: int = 0) -> Ensemble:
+    """Voters have the lower ids."""
+    voters, number = number, number + observers
     with ExitStack() as stack:
         held = [stack.enter_context(socket.socket()) for _ in range(2 * number)]
         for each in held:
             each.bind(("127.0.0.1", 0))
         ports = [each.getsockname()[1] for each in held]
-    lines = [f"server.{n + 1}=127.0.0.1:{ports[2 * n]}:{ports[2 * n + 1]}" for n in range(number)]
+    lines = [
+        f"server.{n + 1}=127.0.0.1:{ports[2 * n]}:{ports[2 * n + 1]}:{'participant' if n < voters else 'observer'}"
+        for n in range(number)
+    ]
     return parse_ensemble("\n".join(lines))
 
 

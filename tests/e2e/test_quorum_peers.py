@@ -23,8 +23,8 @@ PATIENCE_S = 30
 class Members:
     """The members of one ensemble, which can be stopped and started again."""
 
-    def __init__(self, directory: Path, number: int, **settings: str) -> None:
-        self.ensemble = ensemble_on_free_ports(number)
+    def __init__(self, directory: Path, number: int, observers: int = 0, **settings: str) -> None:
+        self.ensemble = ensemble_on_free_ports(number, observers)
         self.directory = directory
         self.settings = settings
         self.ports: dict[int, int] = {}
@@ -75,8 +75,8 @@ class Members:
 
 
 @asynccontextmanager
-async def members(directory: Path, number: int = 3, **settings: str) -> AsyncIterator[Members]:
-    made = Members(directory, number, **settings)
+async def members(directory: Path, number: int = 3, observers: int = 0, **settings: str) -> AsyncIterator[Members]:
+    made = Members(directory, number, observers, **settings)
     async with asyncio.timeout(PATIENCE_S):
         try:
             yield made
@@ -162,7 +162,7 @@ def test_nothing_acknowledged_is_lost_when_the_leader_goes(tmp_path: Path) -> No
 )
 def test_who_was_away_catches_up(tmp_path: Path, away: int, settings: dict[str, str]) -> None:
     async def main() -> None:
-        async with members(tmp_path, 3, **settings) as them:
+        async with members(tmp_path, 3, 0, **settings) as them:
             await them.start(1, 2, 3)
             async with client(them.hosts()) as zk:
                 await fill(zk, "/before", 50)
@@ -237,6 +237,26 @@ def test_without_a_quorum_nobody_serves(tmp_path: Path) -> None:
                     await corral.connect(them.hosts(), connect_timeout=0.5).start()
                 await them.start(3)
                 await zk.persist(lambda: zk.set("/a", b"two again"))
+
+    asyncio.run(main())
+
+
+def test_observers_serve_and_do_not_count(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path, 3, observers=2) as them:
+            await them.start(1, 4, 5)
+            with pytest.raises(corral.ConnectionLoss):
+                await corral.connect(them.hosts(), connect_timeout=0.5).start()
+            await them.start(2, 3)
+            async with client(them.hosts(4)) as zk, client(them.hosts(5)) as other:
+                await fill(zk, "/a", 50)
+                await other.sync()
+                assert len(await other.get_children("/a")) == 50
+                await them.stop(await them.leader())
+                await zk.persist(lambda: zk.set("/a", b"through an observer"))
+            first, *others = await them.trees()
+            assert others == [first] * 3
+            assert {them.peers[sid].role for sid in (4, 5)} == {Role.OBSERVING}
 
     asyncio.run(main())
 

@@ -171,6 +171,16 @@ class Server(ABC):
 
     def start(self) -> Self:
         """Starts the child and returns once it serves requests. Raises `ServerStartError`."""
+        self.begin()
+        try:
+            self._wait_until_serving()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def begin(self) -> None:
+        """Starts the child; a member of an ensemble serves nobody before there is a quorum."""
         assert not self.running, "already running"
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.write_config()
@@ -178,12 +188,6 @@ class Server(ABC):
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
             )
-        try:
-            self._wait_until_serving()
-        except BaseException:
-            self.kill()
-            raise
-        return self
 
     def _wait_until_serving(self) -> None:
         deadline = time.monotonic() + START_LIMIT_S

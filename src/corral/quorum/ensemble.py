@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from corral.server.config.membership import ClientAddress, Member, PeerAddress, parse_member
+from corral.server.config.membership import ClientAddress, Member, PeerAddress, check_members, parse_member
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from corral.server.config import QuorumConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +31,7 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         """Raise ValueError if nobody could ever decide, or a group is not what it should be."""
-        if not self.voters:
-            raise ValueError("no member of the ensemble votes")
-        if not self.groups:
-            if self.weights:
-                raise ValueError("weights are given, but no groups")
-            return
-        grouped = [sid for group in self.groups.values() for sid in group]
-        for sid in sorted(self.voters):
-            if grouped.count(sid) != 1:
-                raise ValueError(f"server {sid} is in {grouped.count(sid)} groups; every voter belongs to exactly one")
-        unknown = (set(grouped) | set(self.weights)) - set(self.members)
-        if unknown:
-            raise ValueError(f"groups and weights name server {min(unknown)}, which is no member")
+        check_members(self.members, self.groups, self.weights)
 
     @property
     def voters(self) -> frozenset[int]:
@@ -77,6 +67,11 @@ class Ensemble:
             lines += [f"weight.{sid}={self.weight(sid)}" for sid in sorted(self.members)]
         lines.append(f"version={self.version:x}")
         return "\n".join(lines)
+
+
+def ensemble_of(quorum: QuorumConfig) -> Ensemble:
+    """The ensemble that the settings of a member describe."""
+    return Ensemble(quorum.members, quorum.version, quorum.groups, quorum.weights)
 
 
 def parse_ensemble(text: str) -> Ensemble:

@@ -162,12 +162,17 @@ class Leader:
         self._broadcast = broadcast
         server = LeaderServer(self.config, self.history.database, broadcast, self.me)
         await server.start()
+        server.leading.exhausted = self._exhausted
         self.server = server
         for learner in self.learners.values():
             broadcast.listeners[learner.sid] = learner
         self._serving(self.epoch)
         self._started.set()
         log.info("server %d leads epoch %d", self.me, self.epoch)
+
+    def _exhausted(self) -> None:
+        if not self._over.done():
+            self._over.set_result(f"epoch {self.epoch} has no zxid left")
 
     async def _watch_over(self) -> str:
         """Ping the learners; returns why the term is over."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING
 
 from corral.quorum.elector import Elector
@@ -12,8 +11,8 @@ from corral.quorum.history import History
 from corral.quorum.leader import Leader
 from corral.quorum.learner import Learning
 from corral.quorum.vote import Role
-from corral.server.clock import Clock
 from corral.server.database import Database
+from corral.server.machine import Machine
 from corral.server.stats import ServerStats
 from corral.storage.errors import StorageError
 
@@ -30,16 +29,24 @@ class Peer:
     """One member. ``await start()``, later ``await stop()``; ``failed`` becomes the reason if its disk fails."""
 
     def __init__(
-        self, me: int, ensemble: Ensemble, config: ServerConfig, *, init_limit: int = 10, sync_limit: int = 5
+        self,
+        me: int,
+        ensemble: Ensemble,
+        config: ServerConfig,
+        *,
+        init_limit: int = 10,
+        sync_limit: int = 5,
+        machine: Machine | None = None,
     ) -> None:
         self.me = me
         self.ensemble = ensemble
         self.config = config
         self._init_limit = init_limit
         self._sync_limit = sync_limit
-        self._stats = ServerStats(Clock().monotonic_ms())
-        self._database = Database(config, self._stats, failed=self._fail, chance=random.Random())
-        self.history = History(self._database)
+        machine = machine or Machine()
+        self._stats = ServerStats(machine.clock.monotonic_ms())
+        self._database = Database(config, self._stats, failed=self._fail, machine=machine)
+        self.history = History(self._database, filesystem=machine.filesystem)
         self.elector = Elector(me, ensemble)
         self.term: Leader | Learning | None = None
         self.failed: StorageError | None = None

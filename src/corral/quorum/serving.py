@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corral.jute.errors import ErrorCode
+from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
 from corral.jute.primitives import decode_text, encode_text
 from corral.jute.records import PathRequest, PathResponse
@@ -15,6 +16,7 @@ from corral.server.connection import WRITES
 from corral.server.pipeline import WritePipeline
 from corral.server.sessions import SessionTracker, first_session_id
 from corral.server.standalone import Server
+from corral.tree.digest import DIGEST_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,10 +31,15 @@ if TYPE_CHECKING:
     from corral.server.writes import Writes
     from corral.tree.acl import Identity
 
+log = logging.getLogger(__name__)
+
 _TXN_HEADER: Final = struct.Struct(">qiqqi")
 _REPLY_HEADER: Final = struct.Struct(">iiqi")
+_DIGEST: Final = struct.Struct(">iQ")
 _SESSION: Final = struct.Struct(">qi")
 _ORDERED: Final = WRITES | {OpCode.SYNC}
+LAST_COUNTER: Final = 0xFFFFFFFF
+"""The counter in the last zxid of an epoch."""
 CREATE_SESSION_TIMEOUT: Final = struct.Struct(">i")
 
 
@@ -61,6 +68,8 @@ class LeaderPipeline(WritePipeline):
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
+        self.exhausted: Callable[[], None] = lambda: None
+        """Called when the epoch has no zxid left: only a new one goes on (ZOOKEEPER-1277, 2789)."""
         self._syncs: deque[tuple[int, Callable[[], None]]] = deque()
 
     def submit(
@@ -74,6 +83,10 @@ class LeaderPipeline(WritePipeline):
     ) -> ErrorCode | None:
         """As for any pipeline; a sync waits for what was proposed before it."""
         if op != OpCode.SYNC:
+            if self.zxid & LAST_COUNTER == LAST_COUNTER:
+                # Whoever asks sees a lost connection, and asks the next leader.
+                self.exhausted()
+                return None
             return super().submit(connection, session_id, xid, op, body, identities)
         assert connection is not None
         self.when_applied(lambda: self._answer_sync(connection, xid, body))
@@ -120,12 +133,30 @@ class LeaderServer(Server):
     def forwarded(self, request: ForwardedRequest, identities: Sequence[Identity], owner: object) -> None:
         """A learner's client wants to write."""
         session_id = request.session_id
+        session = self.tracker.sessions.get(session_id)
         if request.operation == CREATE_SESSION:
             timeout_ms: int = CREATE_SESSION_TIMEOUT.unpack_from(request.body)[0]
             session = self.tracker.add(session_id, timeout_ms, self.clock.monotonic_ms())
             session.owner = owner
             self.leading.open_session(session_id, timeout_ms)
+        elif session is not None and self._has_moved(session, owner):
+            # Its client has gone on at another member: what was still on its way here must not be done after that.
+            log.info("session %#x has moved: a request that came late is dropped", session_id & (2**64 - 1))
+            return
         self.leading.submit(None, session_id, request.xid, request.operation, request.body, identities)
+
+    def _has_moved(self, session: Session, owner: object) -> bool:
+        """Whether another member, this one included, has the client now; the first that speaks for it is believed."""
+        if session.owner is None and session.connection is None:
+            session.owner = owner
+        return session.owner is not owner
+
+    def renew(self, connection: Connection, session_id: int, timeout_ms: int) -> None:
+        """A client has come here with its session."""
+        session = self.tracker.sessions.get(session_id)
+        if session is not None:
+            session.owner = None
+        super().renew(connection, session_id, timeout_ms)
 
     def touched(self, sessions: Sequence[tuple[int, int]]) -> None:
         """A learner has heard of these sessions."""
@@ -173,6 +204,8 @@ class ForwardedWrites:
         """By session, in the order in which they were asked."""
         self._syncs: deque[_Awaited] = deque()
         self._is_stopped = False
+        self._agrees = False
+        """Whether the tree's digest has been the leader's."""
 
     @property
     def zxid(self) -> int:
@@ -224,7 +257,12 @@ class ForwardedWrites:
             error = int.from_bytes(entry[_TXN_HEADER.size : _TXN_HEADER.size + 4], "big", signed=True)
             tree.last_zxid = zxid
         else:
-            reply = tree.apply(kind, zxid, time_ms, session_id, entry, _TXN_HEADER.size)
+            try:
+                reply = tree.apply(kind, zxid, time_ms, session_id, entry, _TXN_HEADER.size)
+            except KeeperError:
+                # The tree came while it changed, and may already show it.
+                log.debug("zxid %#x was there already", zxid)
+            self._compare_digest(zxid, entry)
         if tree.changes:
             watches.trigger(tree.changes, zxid)
             tree.changes.clear()
@@ -237,6 +275,21 @@ class ForwardedWrites:
             waits.connection.write_latency_ms = self._server.clock.wall_ms() - waits.since_ms
             answer(waits.connection, xid, zxid, error, reply)
             self.dirty[waits.connection] = None
+
+    def _compare_digest(self, zxid: int, entry: bytes) -> None:
+        """The leader has said what its tree's digest is after the transaction: is it ours, too?"""
+        if not self._server.config.storage.digest_enabled or len(entry) < _TXN_HEADER.size + _DIGEST.size:
+            return
+        version, digest = _DIGEST.unpack_from(entry, len(entry) - _DIGEST.size)
+        if version != DIGEST_VERSION:
+            return
+        if digest == self._tree.digest:
+            self._agrees = True
+        elif self._agrees:
+            # A tree that was sent while it changed agrees only when it has seen all those changes; from then on always.
+            self._agrees = False
+            self._server.stats.count("digest_mismatches_count")
+            log.error("the tree's digest after zxid %#x is %d, the leader's %d", zxid, self._tree.digest, digest)
 
     def synced(self) -> None:
         """The leader says that everything before our oldest sync has come."""

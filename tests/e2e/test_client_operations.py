@@ -336,6 +336,7 @@ def test_ensure_creates_what_is_missing_and_no_more(address: str) -> None:
     run(address, scenario)
 
 
+@pytest.mark.slow
 def test_ensure_goes_deeper_than_calls_can_nest(shared: Server) -> None:
     async def scenario(zk: Client) -> None:
         depth = 1050

@@ -22,7 +22,8 @@ class Heartbeat:
 
     def __init__(self, current: Callable[[], Connection | None]) -> None:
         self._current = current
-        self._stopped = threading.Event()
+        self._changed = threading.Event()
+        self._is_stopped = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -31,23 +32,33 @@ class Heartbeat:
             self._thread = threading.Thread(target=self._run, name="corral-heartbeat", daemon=True)
             self._thread.start()
 
+    def look(self) -> None:
+        """There is another connection: watch over that one from now on."""
+        self._changed.set()
+
     def stop(self) -> None:
         """End the thread."""
-        self._stopped.set()
+        self._is_stopped = True
+        self._changed.set()
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        seen: tuple[Connection | None, int] = (None, 0)
-        quiet = 0
         while True:
-            connection = self._current()
-            timeout = connection.timeout if connection is not None else 0.0
-            if self._stopped.wait(timeout / PERIODS or _UNCONNECTED_S):
+            self._changed.clear()
+            if self._is_stopped:
                 return
-            if connection is None or connection is not self._current():
-                continue
-            quiet = quiet + 1 if seen == (connection, connection.sends) else 0
-            seen = (connection, connection.sends)
+            connection = self._current()
+            if connection is None:
+                self._changed.wait()
+            else:
+                self._watch_over(connection)
+
+    def _watch_over(self, connection: Connection) -> None:
+        sends = connection.sends
+        quiet = 0
+        while not self._changed.wait(connection.timeout / PERIODS):
+            quiet = quiet + 1 if sends == connection.sends else 0
+            sends = connection.sends
             if quiet >= 2:
                 connection.beat()

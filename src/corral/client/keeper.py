@@ -391,6 +391,8 @@ class SessionKeeper:
                 session.read_only = False
         self.connection = connection
         connection.establish(timeout)
+        if self._heartbeat is not None:
+            self._heartbeat.look()
         for entry in self._credentials:
             self._send_credential(connection, entry)
         for code, body in self.watches.restore(self._zxid):

@@ -14,6 +14,7 @@ from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
+from corral.client import OPEN
 from corral.client.errors import (
     BadVersionError,
     KeeperError,
@@ -24,9 +25,9 @@ from corral.client.errors import (
 from corral.recipes.endurance import endure, withdraw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from corral.client import Client
+    from corral.client import Acl, Client
     from corral.recipes.membership import Member, Members
 
 
@@ -83,6 +84,7 @@ class Balancer:
         policy: Policy = Policy.LEAST_VISITED,
         *,
         weight: Callable[[Member], float] | None = None,
+        acl: Sequence[Acl] = OPEN,
     ) -> None:
         """Prepare it; nothing is sent yet.
 
@@ -91,6 +93,7 @@ class Balancer:
             path: where the counts are; not below the group. It is created if it is missing.
             policy: who is picked.
             weight: for WEIGHTED and LEAST_USED: a member's weight, mostly out of its data; positive.
+            acl: of what is created.
         """
         zk.key(path)
         if f"{path.rstrip('/')}/".startswith(f"{members.group.rstrip('/')}/"):
@@ -102,6 +105,7 @@ class Balancer:
         self.path = path.rstrip("/")
         self.policy = policy
         self._weight = weight
+        self._acl = acl
         self._picking = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -225,7 +229,7 @@ class Balancer:
             try:
                 stat = await self._zk.set(self.path, b"")
             except NoNodeError:
-                await self._zk.ensure(self.path)
+                await self._zk.ensure(self.path, acl=self._acl)
             else:
                 return stat.version & 0x7FFFFFFF
 
@@ -233,14 +237,14 @@ class Balancer:
         counter = self._counter(load.member)
         data = b"%d %d" % (load.visits + 1, load.member.zxid)
         if load.version < 0:
-            await self._zk.ensure(self.path)
+            await self._zk.ensure(self.path, acl=self._acl)
         async with self._zk.transaction() as transaction:
             if load.version < 0:
-                transaction.create(counter, data)
+                transaction.create(counter, data, acl=self._acl)
             else:
                 transaction.set(counter, data, version=load.version)
             if identity is not None:
-                transaction.create(self._use_path(load.member, identity), ephemeral=True)
+                transaction.create(self._use_path(load.member, identity), acl=self._acl, ephemeral=True)
 
     async def _end_uses(self, identity: str) -> None:
         """Delete the use of that identity, whichever member it is of."""

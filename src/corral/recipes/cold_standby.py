@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from contextlib import suppress
 from random import Random
@@ -12,6 +13,7 @@ from corral.client import OPEN, ClientClosedError
 from corral.client.errors import NodeExistsError, NoNodeError
 from corral.recipes.endurance import Reconciler
 from corral.recipes.execution import COMMIT_INTERVAL_S, carry_out, contender, finished_path, instances_path
+from corral.recipes.listeners import Listeners
 from corral.recipes.ownership import OwnershipLostError
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
     from corral.client import Acl, Client
     from corral.recipes.execution import Work
-    from corral.recipes.ownership import Held
+    from corral.recipes.listeners import Listeners
+from corral.recipes.ownership import Held
 
 log = logging.getLogger("corral.recipes")
 
@@ -80,7 +83,9 @@ class ColdStandby:
         self._capacity = capacity
         self._interval = commit_interval
         self._retry_after = retry_after
-        self._on_failure = on_failure
+        self._failed: Listeners[tuple[str, Exception]] = Listeners(self)
+        if on_failure is not None:
+            self._failed.add(lambda failure: on_failure(*failure))
         self._acl = acl
         self._random = random if random is not None else Random()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -114,11 +119,11 @@ class ColdStandby:
     # Taking
 
     async def _scan(self) -> None:
-        for name in await self._tasks():
+        names = [name for name in await self._tasks() if name not in self._running and name not in self._resting]
+        idle = await asyncio.gather(*[self._is_idle(name) for name in names])
+        for name in itertools.compress(names, idle):
             if self._capacity is not None and len(self._running) >= self._capacity:
                 return
-            if name in self._running or name in self._resting or not await self._is_idle(name):
-                continue
             held = await contender(self._zk, self._path(name), self._identifier, self._acl).try_acquire()
             if held is not None:
                 task = asyncio.create_task(self._carry_out(name, held), name=f"task {self._path(name)}")
@@ -126,8 +131,12 @@ class ColdStandby:
                 task.add_done_callback(lambda _, name=name: self._leave(name))  # type: ignore[misc]
 
     async def _tasks(self) -> list[str]:
-        await self._zk.ensure(self.group, acl=self._acl)
-        names = await self._zk.get_children(self.group, watch=self._reconciler.wake)
+        try:
+            names = await self._zk.get_children(self.group or "/", watch=self._reconciler.wake)
+        except NoNodeError:
+            await self._zk.ensure(self.group, acl=self._acl)
+            self._reconciler.wake()
+            return []
         self._random.shuffle(names)
         return names
 
@@ -137,11 +146,13 @@ class ColdStandby:
         if await self._zk.exists(finished_path(path), watch=self._reconciler.wake) is not None:
             return False
         try:
-            # Without its parents: a task that has been deleted is not to come back.
-            with suppress(NodeExistsError):
-                await self._zk.create(instances_path(path), acl=self._acl)
             return not await self._zk.get_children(instances_path(path), watch=self._reconciler.wake)
         except NoNodeError:
+            # Without its parents: a task that has been deleted is not to come back.
+            with suppress(NoNodeError):
+                with suppress(NodeExistsError):
+                    await self._zk.create(instances_path(path), acl=self._acl)
+                self._reconciler.wake()
             return False
 
     def _path(self, name: str) -> str:
@@ -160,8 +171,7 @@ class ColdStandby:
         except Exception as error:
             log.exception("task %s failed", self._path(name))
             self._rest(name)
-            if self._on_failure is not None:
-                self._on_failure(name, error)
+            self._failed.tell((name, error))
 
     def _rest(self, name: str) -> None:
         def again() -> None:

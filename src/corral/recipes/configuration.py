@@ -13,16 +13,18 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 from weakref import WeakSet
 
+from corral.client import OPEN
 from corral.client.errors import NodeExistsError, NoNodeError
 from corral.recipes.endurance import Reconciler, endure
 from corral.recipes.history import History
+from corral.recipes.listeners import Listeners
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from types import TracebackType
     from typing import Self
 
-    from corral.client import Client, Znode
+    from corral.client import Acl, Client, Znode
     from corral.recipes.codecs import Codec
     from corral.recipes.history import Entry
 
@@ -114,6 +116,7 @@ class Configuration(Generic[_T]):
         default: _T | None = None,
         history: int = HISTORY,
         author: str = "",
+        acl: Sequence[Acl] = OPEN,
     ) -> None:
         """Prepare it; nothing is sent yet.
 
@@ -124,6 +127,7 @@ class Configuration(Generic[_T]):
             default: in force as long as nothing valid has been published. None: :meth:`start` raises then.
             history: how many versions are kept, the current one included.
             author: stands in the history for what this process publishes.
+            acl: of what is created.
         """
         zk.key(path)
         if history < 1:
@@ -135,13 +139,13 @@ class Configuration(Generic[_T]):
         self._codec = codec
         self._validate = validate
         self._default = default
-        self._history = History(zk, path, history)
+        self._history = History(zk, path, history, acl)
         self.author = author
         self._in_force: _InForce | None = None
         self._seen_zxid: int | None = None
         self.rejected: Exception | None = None
         """Why the value that is published now is not in force in this process; None if it is."""
-        self._callbacks: list[Callable[[ConfigurationChange[_T]], object]] = []
+        self._listeners: Listeners[ConfigurationChange[_T]] = Listeners(self)
         self._iterators: WeakSet[_Changes[_T]] = WeakSet()
         self._reconciler = Reconciler(zk, self._read, f"configuration {path}", self._end_iterators)
         self._watch = zk.watch(path, callback=self._reconciler.wake)
@@ -212,12 +216,11 @@ class Configuration(Generic[_T]):
 
     def on_change(self, callback: Callable[[ConfigurationChange[_T]], object]) -> None:
         """Call ``callback`` with each change, once it is in force."""
-        self._callbacks.append(callback)
+        self._listeners.add(callback)
 
     def off_change(self, callback: Callable[[ConfigurationChange[_T]], object]) -> None:
         """Do so no more."""
-        if callback in self._callbacks:
-            self._callbacks.remove(callback)
+        self._listeners.remove(callback)
 
     def changes(self) -> AsyncIterator[ConfigurationChange[_T]]:
         """Each change from now on. A reader that is slower than the publishers gets the newest of each kind.
@@ -231,12 +234,7 @@ class Configuration(Generic[_T]):
         return changes
 
     def _tell(self, change: ConfigurationChange[_T]) -> None:
-        for callback in tuple(self._callbacks):
-            try:
-                callback(change)
-            except Exception as error:
-                message = {"message": f"callback of {self!r}", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(message)
+        self._listeners.tell(change)
         for changes in tuple(self._iterators):
             changes.put(change)
 

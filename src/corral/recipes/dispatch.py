@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
+from corral.client import OPEN
 from corral.client.errors import (
     ClientClosedError,
     NodeExistsError,
@@ -29,11 +30,11 @@ from corral.recipes.headed import join, split
 from corral.recipes.membership import Members, Registration
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container, Iterable
+    from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
-    from corral.client import Cache, Client
+    from corral.client import Acl, Cache, Client
 
 KEPT: Final = 100
 """Commands that a console leaves in the service unless it is told otherwise."""
@@ -88,8 +89,14 @@ class Console:
         answers = await sent.results()
     """
 
-    def __init__(self, zk: Client, path: str, *, kept: int = KEPT) -> None:
-        """Prepare it; nothing is sent yet. ``kept``: how many commands stay in the service, with their answers."""
+    def __init__(self, zk: Client, path: str, *, kept: int = KEPT, acl: Sequence[Acl] = OPEN) -> None:
+        """Prepare it; nothing is sent yet.
+
+        Args:
+            path: of the group.
+            kept: how many commands stay in the service, with their answers.
+            acl: of the commands: workers create their answers below them.
+        """
         zk.key(path)
         if kept < 1:
             raise ValueError(f"kept={kept}: at least the newest command is kept")
@@ -98,6 +105,7 @@ class Console:
         self.workers = Members(zk, f"{self.path}/workers")
         """Who lives."""
         self._kept = kept
+        self._acl = acl
 
     def __repr__(self) -> str:
         return f"<Console {self.path}: {len(self.workers)} workers>"
@@ -135,7 +143,7 @@ class Console:
         if not recipients:
             raise ValueError(f"{self.path}: no recipients")
         data = join({"to": recipients}, body)
-        path = await create_once(self._zk, _commands(self.path), data)
+        path = await create_once(self._zk, _commands(self.path), data, self._acl)
         await self._delete_oldest()
         return SentCommand(self._zk, self.workers, path, recipients)
 
@@ -250,6 +258,7 @@ class CommandReceiver:
         handler: Callable[[Command], Awaitable[bytes | None]],
         *,
         data: bytes = b"",
+        acl: Sequence[Acl] = OPEN,
     ) -> None:
         """Prepare it; nothing is sent yet.
 
@@ -258,12 +267,14 @@ class CommandReceiver:
             name: this worker's alone; see :class:`~corral.recipes.membership.Registration`.
             handler: a coroutine function that does what a command says and returns the result.
             data: what is to be known of this worker, beside its name.
+            acl: of this worker's znode and its answers: a console reads the answers, and deletes them with the command.
         """
         self._zk = zk
         self.path = path.rstrip("/")
         self.name = name
         self._handler = handler
-        self._registration = Registration(zk, f"{self.path}/workers", name, data)
+        self._registration = Registration(zk, f"{self.path}/workers", name, data, acl=acl)
+        self._acl = acl
         self._token = uuid4().hex
         self._seen: set[str] = set()
         self._reconciler = Reconciler(zk, self._look, f"commands to {self.path}/workers/{name}")
@@ -303,8 +314,12 @@ class CommandReceiver:
 
     async def _look(self) -> None:
         top = _commands(self.path)
-        await self._zk.ensure(top)
-        names = await self._zk.get_children(top, watch=self._reconciler.wake)
+        try:
+            names = await self._zk.get_children(top, watch=self._reconciler.wake)
+        except NoNodeError:
+            await self._zk.ensure(top, acl=self._acl)
+            self._reconciler.wake()
+            return
         self._seen.intersection_update(names)
         for name in sorted(set(names) - self._seen, key=_number):
             command = await self._read(f"{top}/{name}", _number(name))
@@ -330,7 +345,7 @@ class CommandReceiver:
         await self._registration.registered()
         answer = f"{path}/{self.name}"
         try:
-            await self._zk.create(answer, self._encode(AnswerState.RECEIVED))
+            await self._zk.create(answer, self._encode(AnswerState.RECEIVED), acl=self._acl)
         except NoNodeError:
             return False
         except NodeExistsError:

@@ -19,9 +19,9 @@ from corral.client.errors import (
 from corral.client.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from corral.client import Client, Created
+    from corral.client import Acl, Client, Created
 
 _T = TypeVar("_T")
 
@@ -68,7 +68,7 @@ async def create_own(zk: Client, path: str, data: bytes) -> Created:
         raise
 
 
-async def create_once(zk: Client, path: str, data: bytes) -> str:
+async def create_once(zk: Client, path: str, data: bytes, acl: Sequence[Acl]) -> str:
     """Create a persistent sequential znode, once, over lost connections and sessions; returns its path.
 
     ``path`` is that of a directory, which is created if need be; the name is a mark of this call and the number.
@@ -85,7 +85,7 @@ async def create_once(zk: Client, path: str, data: bytes) -> str:
                     if name.startswith(marker):
                         return f"{path}/{name}"
         is_doubtful = True
-        return await zk.create(f"{path}/{marker}", data, sequential=True, parents=True)
+        return await zk.create(f"{path}/{marker}", data, acl=acl, sequential=True, parents=True)
 
     return await endure(zk, attempt)
 

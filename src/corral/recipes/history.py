@@ -15,7 +15,9 @@ from corral.recipes.endurance import endure
 from corral.recipes.headed import join, split
 
 if TYPE_CHECKING:
-    from corral.client import Client, Stat, Znode
+    from collections.abc import Sequence
+
+    from corral.client import Acl, Client, Stat, Znode
 
 
 class Entry(NamedTuple):
@@ -32,11 +34,12 @@ class Entry(NamedTuple):
 class History:
     """Publishes, and looks back."""
 
-    def __init__(self, zk: Client, path: str, kept: int) -> None:
+    def __init__(self, zk: Client, path: str, kept: int, acl: Sequence[Acl]) -> None:
         self._zk = zk
         self.path = path
         self.top = path + "/history"
         self._kept = kept
+        self._acl = acl
 
     async def publish(
         self, data: bytes, *, version: int | None, author: str, note: str, must_be_new: bool = False
@@ -93,24 +96,25 @@ class History:
     async def _create(self, data: bytes, header: dict[str, str]) -> None:
         parent = self.path[: self.path.rindex("/")]
         if parent:
-            await self._zk.ensure(parent)
+            await self._zk.ensure(parent, acl=self._acl)
         async with self._zk.transaction() as transaction:
-            transaction.create(self.path, data)
-            transaction.create(self.top)
-            transaction.create(self._entry(0), join(header, data))
+            transaction.create(self.path, data, acl=self._acl)
+            transaction.create(self.top, acl=self._acl)
+            transaction.create(self._entry(0), join(header, data), acl=self._acl)
 
     async def _replace(self, znode: Znode, data: bytes, header: dict[str, str]) -> None:
         current = znode.stat.version
-        await self._zk.ensure(self.top)
         versions = await self._versions()
+        if not versions:
+            await self._zk.ensure(self.top, acl=self._acl)
         async with self._zk.transaction() as transaction:
             # Every publisher sets the value: what was read above still holds if nobody has.
             transaction.set(self.path, data, version=current)
             if current not in versions:
                 # Set by other means than this class.
-                transaction.create(self._entry(current), join({}, znode.data))
+                transaction.create(self._entry(current), join({}, znode.data), acl=self._acl)
                 versions.append(current)
-            transaction.create(self._entry(current + 1), join(header, data))
+            transaction.create(self._entry(current + 1), join(header, data), acl=self._acl)
             for old in versions[: max(0, len(versions) + 1 - self._kept)]:
                 transaction.delete(self._entry(old))
 

@@ -10,17 +10,18 @@ import logging
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from corral.client import ChangeKind
+from corral.client import OPEN, ChangeKind
 from corral.client.errors import BadVersionError, ClientClosedError, NodeExistsError, NoNodeError
 from corral.jute.owner import OwnerKind
 from corral.recipes.endurance import Reconciler, endure
+from corral.recipes.listeners import Listeners
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
-    from corral.client import Change, Client, Session, Stat, Znode
+    from corral.client import Acl, Change, Client, Session, Stat, Znode
 
 log = logging.getLogger("corral.recipes")
 
@@ -37,8 +38,8 @@ class Registration:
     process's own last session leaves behind, until it expires. What the name held before is then replaced.
     """
 
-    def __init__(self, zk: Client, group: str, name: str, data: bytes = b"") -> None:
-        """Prepare it; nothing is sent yet. The group is created if it is missing."""
+    def __init__(self, zk: Client, group: str, name: str, data: bytes = b"", *, acl: Sequence[Acl] = OPEN) -> None:
+        """Prepare it; nothing is sent yet. The group is created if it is missing, with the same ``acl``."""
         if not name or "/" in name:
             raise ValueError(f"a member's name is not empty and has no slash, unlike {name!r}")
         self.path = f"{group.rstrip('/')}/{name}"
@@ -46,6 +47,7 @@ class Registration:
         self._zk = zk
         self.name = name
         self._data = data
+        self._acl = acl
         self._revision = 0
         self._written = -1
         self._session: Session | None = None
@@ -131,7 +133,7 @@ class Registration:
     async def _create(self, session: Session) -> None:
         revision = self._revision
         try:
-            created = await self._zk.create(self.path, self._data, ephemeral=True, parents=True)
+            created = await self._zk.create(self.path, self._data, acl=self._acl, ephemeral=True, parents=True)
         except NodeExistsError:
             # Somebody was faster, or it was this one and the answer got lost: the watch, which has fired, tells.
             return
@@ -218,7 +220,7 @@ class Members:
         self.group = group
         self._prefix = group.rstrip("/") + "/"
         self._cache = zk.cache(group)
-        self._callbacks: list[Callable[[MemberEvent], object]] = []
+        self._listeners: Listeners[MemberEvent] = Listeners(self)
 
     def __repr__(self) -> str:
         return f"<Members {self.group}: {len(self)}>"
@@ -282,17 +284,15 @@ class Members:
 
     def on_change(self, callback: Callable[[MemberEvent], object]) -> None:
         """Call ``callback`` with each event from now on, when the list has it."""
-        self._callbacks.append(callback)
+        self._listeners.add(callback)
 
     def off_change(self, callback: Callable[[MemberEvent], object]) -> None:
         """Do so no more."""
-        if callback in self._callbacks:
-            self._callbacks.remove(callback)
+        self._listeners.remove(callback)
 
     def _take(self, change: Change) -> None:
         for event in self._events(change):
-            for callback in tuple(self._callbacks):
-                callback(event)
+            self._listeners.tell(event)
 
     def changes(self) -> AsyncIterator[MemberEvent]:
         """Each event from now on. Ends when this or the client is closed."""

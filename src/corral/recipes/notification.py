@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from corral.client import OPEN
 from corral.client.errors import ClientClosedError, NodeExistsError, NoNodeError
 from corral.recipes.endurance import endure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
-    from corral.client import Client, Stat, Znode
+    from corral.client import Acl, Client, Stat, Znode
 
 
 class Notice(NamedTuple):
@@ -26,8 +28,8 @@ class Notice(NamedTuple):
     deleted meanwhile."""
 
 
-async def notify(zk: Client, path: str, data: bytes = b"") -> None:
-    """Let all listeners of ``path`` hear ``data``, which replaces what was there.
+async def notify(zk: Client, path: str, data: bytes = b"", *, acl: Sequence[Acl] = OPEN) -> None:
+    """Let all listeners of ``path`` hear ``data``, which replaces what was there; ``acl`` is for the first.
 
     Rides out lost connections and sessions; then it may be heard twice. Cancelled, it may be heard or not.
     """
@@ -38,7 +40,7 @@ async def notify(zk: Client, path: str, data: bytes = b"") -> None:
                 await zk.set(path, data)
             except NoNodeError:
                 try:
-                    await zk.create(path, data, parents=True)
+                    await zk.create(path, data, acl=acl, parents=True)
                 except NodeExistsError:
                     continue
             return

@@ -7,17 +7,18 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from corral.client import OPEN
 from corral.client.errors import ClientClosedError, KeeperError
 from corral.recipes.codecs import DataclassCodec
 from corral.recipes.membership import MemberEventKind, Members, Registration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
 
-    from corral.client import Client
+    from corral.client import Acl, Client
     from corral.recipes.membership import Member
 
 REPORT_INTERVAL_S: Final = 1.0
@@ -56,13 +57,15 @@ class ProgressReporter:
     written before the end.
     """
 
-    def __init__(self, zk: Client, group: str, name: str, *, interval: float = REPORT_INTERVAL_S) -> None:
+    def __init__(
+        self, zk: Client, group: str, name: str, *, interval: float = REPORT_INTERVAL_S, acl: Sequence[Acl] = OPEN
+    ) -> None:
         """Prepare it; nothing is sent yet. ``name`` must be this worker's alone: see :class:`Registration`."""
         if not interval > 0:
             raise ValueError(f"interval={interval!r} is not positive")
         self._interval = interval
         self._newest = Progress()
-        self._registration = Registration(zk, group, name, _CODEC.encode(self._newest))
+        self._registration = Registration(zk, group, name, _CODEC.encode(self._newest), acl=acl)
         self._reported = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
@@ -112,6 +115,10 @@ class ProgressReporter:
         self._reported.clear()
         try:
             await self._registration.update(_CODEC.encode(self._newest))
+        except asyncio.CancelledError:
+            # It may not have been written: the next time.
+            self._reported.set()
+            raise
         except ClientClosedError:
             return
         except KeeperError as error:

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corral.client import EventKind
+from corral.client import OPEN, EventKind
 from corral.client.errors import ClientClosedError, NodeExistsError, NoNodeError
 from corral.client.states import State
 from corral.recipes.endurance import create_once, endure
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from corral.client import Client, WatchEvent, Znode
+    from corral.client import Acl, Client, WatchEvent, Znode
 
 KEPT: Final = 1000
 """Messages that a topic keeps at least, unless it is told otherwise."""
@@ -70,13 +70,15 @@ class Topic:
     ``kept`` and 1.1 times as many are kept.
     """
 
-    def __init__(self, zk: Client, path: str, *, kept: int = KEPT) -> None:
+    def __init__(self, zk: Client, path: str, *, kept: int = KEPT, acl: Sequence[Acl] = OPEN) -> None:
+        """Prepare it; nothing is sent yet. ``acl`` is that of all that is created."""
         zk.key(path)
         if kept < 1:
             raise ValueError(f"kept={kept}: at least the newest message is kept")
         self._zk = zk
         self.path = path.rstrip("/")
         self._kept = kept
+        self._acl = acl
 
     def __repr__(self) -> str:
         return f"<Topic {self.path}>"
@@ -87,7 +89,7 @@ class Topic:
         Lost connections and sessions are ridden out, and it is published once. Cancelled, it may be published or not.
         Raises RequestTooLargeError, NoAuthError, QuotaExceededError.
         """
-        path = await create_once(self._zk, _messages(self.path), data)
+        path = await create_once(self._zk, _messages(self.path), data, self._acl)
         number = _number(path)
         if number % max(1, self._kept // _PRUNINGS) == 0:
             await endure(self._zk, lambda: self._prune(number - self._kept))
@@ -109,7 +111,7 @@ class Topic:
             name: under which the service keeps how far the subscriber is: after a pause it goes on where it was.
             from_oldest: begin with the oldest message that is kept, if nothing is known of ``name``.
         """
-        return Subscription(self._zk, self.path, name, from_oldest=from_oldest)
+        return Subscription(self._zk, self.path, name, from_oldest=from_oldest, acl=self._acl)
 
     async def forget(self, name: str) -> None:
         """Forget how far a subscriber is."""
@@ -127,7 +129,7 @@ class Subscription:
     acknowledged. It ends when it or the client is closed.
     """
 
-    def __init__(self, zk: Client, topic: str, name: str | None, *, from_oldest: bool) -> None:
+    def __init__(self, zk: Client, topic: str, name: str | None, *, from_oldest: bool, acl: Sequence[Acl]) -> None:
         if name is not None and (not name or "/" in name):
             raise ValueError(f"a subscriber's name is not empty and has no slash, unlike {name!r}")
         self._zk = zk
@@ -135,6 +137,7 @@ class Subscription:
         self._path = _messages(topic)
         self.name = name
         self._from_oldest = from_oldest
+        self._acl = acl
         self._watch = zk.watch(self._path, recursive=True, callback=self._hear)
         self._stirred = asyncio.Event()
         self._is_started = False
@@ -323,7 +326,7 @@ class Subscription:
 
     async def _create(self, path: str, data: bytes) -> None:
         try:
-            await self._zk.create(path, data, parents=True)
+            await self._zk.create(path, data, acl=self._acl, parents=True)
         except NodeExistsError:
             # The answer to an earlier attempt got lost.
             await self._zk.set(path, data)

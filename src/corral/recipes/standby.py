@@ -9,6 +9,7 @@ from corral.client import OPEN
 from corral.client.errors import NodeExistsError
 from corral.recipes.endurance import endure
 from corral.recipes.execution import COMMIT_INTERVAL_S, carry_out, contender, finished_path
+from corral.recipes.listeners import Listeners
 from corral.recipes.ownership import OwnershipLostError
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class HotStandby:
         self._acl = acl
         self._contender = contender(zk, task, identifier, acl)
         self._state: InstanceState | None = None
-        self._listeners: list[Callable[[InstanceState | None], object]] = []
+        self._listeners: Listeners[InstanceState | None] = Listeners(self)
 
     def __repr__(self) -> str:
         return f"<HotStandby {self.task} {self.identifier} {self._state.value if self._state else 'not registered'}>"
@@ -139,7 +140,11 @@ class HotStandby:
 
     def on_state(self, callback: Callable[[InstanceState | None], object]) -> None:
         """Call ``callback`` with each state as it is entered."""
-        self._listeners.append(callback)
+        self._listeners.add(callback)
+
+    def off_state(self, callback: Callable[[InstanceState | None], object]) -> None:
+        """Do so no more."""
+        self._listeners.remove(callback)
 
     async def run(self) -> None:
         """Be ready for the task, and run it, until it is finished, by this worker or another.
@@ -168,8 +173,6 @@ class HotStandby:
             self._enter(None)
 
     def _enter(self, state: InstanceState | None) -> None:
-        if state is self._state:
-            return
-        self._state = state
-        for listener in tuple(self._listeners):
-            listener(state)
+        if state is not self._state:
+            self._state = state
+            self._listeners.tell(state)

@@ -893,6 +893,9 @@ class Writer:
         passed = ", ".join([f"self._original.{name}", *arguments])
         if name == "__anext__":
             return "with self._turn:\n    " + _returning(result, f"self._portal.next({passed})")
+        if name == "__aenter__":
+            entered = "self._portal.enter(self._original)"
+            return f"{entered}\nreturn self" if form == "self" else _returning(result, entered)
         if name == "__aiter__" and form == "self":
             return "self._original.__aiter__()\nreturn self"
         if form == "self" and ast.unparse(node.returns or node) == "Self":

@@ -160,7 +160,7 @@ class Cache(Twin[AsyncCache], of=AsyncCache):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -566,7 +566,7 @@ class Follower(Twin[AsyncFollower], of=AsyncFollower):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -642,7 +642,7 @@ class Transaction(Twin[AsyncTransaction], of=AsyncTransaction):
         return len(self._original)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -717,7 +717,7 @@ class Watch(Twin[AsyncWatch], of=AsyncWatch):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast,
 
 from corral.client.errors import ClientClosedError
 from corral.sync.calls import CLOSED, Answer, LoopCall, ThreadedClient
-from corral.sync.threads import Callback, CallbackThread, Scope, body, current_scope
+from corral.sync.threads import Callback, CallbackThread, Carried, Scope, body, current_scope
 from corral.sync.twin import twin_of
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Portal:
         try:
             if isinstance(answer.error, asyncio.CancelledError) and life.refusal is not None:
                 raise self._refused() from None
-            raise answer.error
+            raise answer.error.error if isinstance(answer.error, Carried) else answer.error
         finally:
             # The traceback refers to this frame.
             del answer
@@ -173,6 +173,18 @@ class Portal:
     def _refused(self) -> RuntimeError:
         reason = self._life.refusal or CLOSED
         return ClientClosedError(reason) if reason is CLOSED else RuntimeError(reason)
+
+    def enter(self, manager: AbstractAsyncContextManager[_T]) -> _T:
+        """Enter it. If the caller is interrupted just when it has been entered, it is left again."""
+        loop = self._enter()
+        call = LoopCall(manager.__aenter__, (), {})
+        try:
+            self._hand_over(loop, call.begin)
+            return cast("_T", self._wait_for(call))
+        except BaseException:
+            if call.error is None:
+                self._post(partial(_undo, call, manager))
+            raise
 
     def leave(self, function: Callable[_P, Coroutine[Any, Any, _T]], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """As :meth:`call`, for what ends something: it is also done when the client is closed."""
@@ -235,9 +247,12 @@ class Portal:
                 yield item
         finally:
             # Nobody waits for the end of it: this may be the garbage collector, in any thread.
-            if self._loop is not None and self._life.refusal is None:
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(_start, steps.close)
+            self._post(steps.close)
+
+    def _post(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._loop is not None and self._life.refusal is None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_start, function)
 
     def context(
         self, manager: Callable[[], AbstractAsyncContextManager[_T]], convert: Callable[[_T], _S]
@@ -450,6 +465,15 @@ class _Steps:
             close = getattr(self._source, "aclose", None)
             if close is not None:
                 await close()
+
+
+async def _undo(entering: LoopCall, manager: AbstractAsyncContextManager[Any]) -> None:
+    """Leave what has been entered though nobody waited for it any more."""
+    if entering.future is None:
+        return
+    await asyncio.wait([entering.future])
+    if entering.error is None:
+        await manager.__aexit__(None, None, None)
 
 
 _tasks: set[asyncio.Future[None]] = set()

@@ -411,7 +411,7 @@ class CommandReceiver(Twin[AsyncCommandReceiver], of=AsyncCommandReceiver):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -459,7 +459,7 @@ class Console(Twin[AsyncConsole], of=AsyncConsole):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -503,7 +503,7 @@ class DoubleBarrier(Twin[AsyncDoubleBarrier], of=AsyncDoubleBarrier):
         return self._original.count
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -646,7 +646,7 @@ class Held(Twin[AsyncHeld], of=AsyncHeld):
         self._portal.leave(self._original.release)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -829,7 +829,7 @@ class LeaderLatch(Twin[AsyncLeaderLatch], of=AsyncLeaderLatch):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -931,7 +931,7 @@ class Listener(Twin[AsyncListener], of=AsyncListener):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -982,7 +982,7 @@ class Members(Twin[AsyncMembers], of=AsyncMembers):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -1057,7 +1057,7 @@ class Names(Twin[AsyncNames], of=AsyncNames):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -1137,7 +1137,7 @@ class ProgressBoard(Twin[AsyncProgressBoard], of=AsyncProgressBoard):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -1196,7 +1196,7 @@ class ProgressReporter(Twin[AsyncProgressReporter], of=AsyncProgressReporter):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -1284,7 +1284,7 @@ class Registration(Twin[AsyncRegistration], of=AsyncRegistration):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -1380,7 +1380,7 @@ class Subscription(Twin[AsyncSubscription], of=AsyncSubscription):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -1614,7 +1614,7 @@ class Configuration(Twin[AsyncConfiguration[_T]], Generic[_T], of=AsyncConfigura
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -1710,7 +1710,7 @@ class AtomicValue(Twin[AsyncAtomicValue[_T]], Generic[_T], of=AsyncAtomicValue):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -1830,7 +1830,7 @@ class Semaphore(Twin[AsyncSemaphore], of=AsyncSemaphore):
         )
 
     def __enter__(self) -> Held:
-        return Held._of(self._portal, self._portal.call(self._original.__aenter__))
+        return Held._of(self._portal, self._portal.enter(self._original))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -1985,7 +1985,7 @@ class Election(Twin[AsyncElection], of=AsyncElection):
         )
 
     def __enter__(self) -> Held:
-        return Held._of(self._portal, self._portal.call(self._original.__aenter__))
+        return Held._of(self._portal, self._portal.enter(self._original))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -2098,7 +2098,7 @@ class Lock(Twin[AsyncLock], of=AsyncLock):
         )
 
     def __enter__(self) -> Held:
-        return Held._of(self._portal, self._portal.call(self._original.__aenter__))
+        return Held._of(self._portal, self._portal.enter(self._original))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -2139,7 +2139,7 @@ class LockingQueue(Twin[AsyncLockingQueue], of=AsyncLockingQueue):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -2246,7 +2246,7 @@ class ReadLock(Twin[AsyncReadLock], of=AsyncReadLock):
         )
 
     def __enter__(self) -> Held:
-        return Held._of(self._portal, self._portal.call(self._original.__aenter__))
+        return Held._of(self._portal, self._portal.enter(self._original))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -2330,7 +2330,7 @@ class WriteLock(Twin[AsyncWriteLock], of=AsyncWriteLock):
         )
 
     def __enter__(self) -> Held:
-        return Held._of(self._portal, self._portal.call(self._original.__aenter__))
+        return Held._of(self._portal, self._portal.enter(self._original))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -2377,7 +2377,7 @@ class DelayQueue(Twin[AsyncDelayQueue], of=AsyncDelayQueue):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -2442,7 +2442,7 @@ class PriorityQueue(Twin[AsyncPriorityQueue], of=AsyncPriorityQueue):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(
@@ -2512,7 +2512,7 @@ class Queue(Twin[AsyncQueue], of=AsyncQueue):
         self._portal.leave(self._original.close)
 
     def __enter__(self) -> Self:
-        self._portal.call(self._original.__aenter__)
+        self._portal.enter(self._original)
         return self
 
     def __exit__(

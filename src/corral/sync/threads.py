@@ -24,6 +24,14 @@ _T = TypeVar("_T")
 log = logging.getLogger("corral.sync")
 
 
+class Carried(Exception):  # noqa: N818
+    """A SystemExit or KeyboardInterrupt of the program's function: as itself it would end the loop on its way."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(repr(error))
+        self.error = error
+
+
 class CallbackThread:
     """Runs one callback after the other. It begins with the first one."""
 
@@ -227,6 +235,8 @@ def body(
             except StopIteration as error:
                 failure = RuntimeError(f"{function!r} raised StopIteration")
                 failure.__cause__ = error
+            except (SystemExit, KeyboardInterrupt) as error:
+                failure = Carried(error)
             except BaseException as error:
                 failure = error
             # A loop that has been closed has no use for it.

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from corral.jute.owner import OwnerRules
 from corral.server.log_sync import LogSync
 from corral.server.snapshots import SnapshotSchedule, Snapshotter
-from corral.server.workers import Worker
 from corral.storage.errors import DiskError, StorageError
 from corral.storage.files import (
     INITIALIZE,
@@ -24,7 +23,7 @@ from corral.storage.files import (
     list_lookalikes,
     list_unfinished,
 )
-from corral.storage.filesystem import REAL, FileSystem, remove_if_present
+from corral.storage.filesystem import remove_if_present
 from corral.storage.lock import DirectoryLock
 from corral.storage.purge import plan_purge, purge
 from corral.storage.recovery import Recovered, recover
@@ -33,12 +32,13 @@ from corral.storage.snapshot_file import read_snapshot_bytes, write_snapshot
 from corral.storage.txnlog import TxnLogWriter
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
     from pathlib import Path
 
     from corral.server.config import ServerConfig
+    from corral.server.machine import Machine
     from corral.server.stats import ServerStats
+    from corral.server.workers import Worker
     from corral.tree.datatree import DataTree
 
 log = logging.getLogger(__name__)
@@ -63,16 +63,16 @@ class Database:
         stats: ServerStats,
         *,
         failed: Callable[[StorageError], None],
-        filesystem: FileSystem = REAL,
-        chance: random.Random,
+        machine: Machine,
     ) -> None:
         self.config = config
         self.snapshot_directory = config.data_dir / VERSION_DIRECTORY
         self.log_directory = config.data_log_dir / VERSION_DIRECTORY
-        self._filesystem = filesystem
+        self.machine = machine
+        self._filesystem = machine.filesystem
         self._stats = stats
         self._failed = failed
-        self._schedule = SnapshotSchedule(config.storage, chance)
+        self._schedule = SnapshotSchedule(config.storage, machine.chance)
         self._locks: list[DirectoryLock] = []
         self._log_sync: LogSync | None = None
         self._purge_worker: Worker | None = None
@@ -106,7 +106,7 @@ class Database:
             filesystem=self._filesystem,
         )
         self._loop = loop
-        self._log_sync = LogSync(self.txn_log, loop, self._filesystem, self._failed)
+        self._log_sync = LogSync(self.txn_log, loop, self.machine, self._failed)
         self.install(tree)
 
     def install(self, tree: DataTree) -> None:
@@ -115,7 +115,7 @@ class Database:
             self.snapshotter.stop()
         self.tree = tree
         self.snapshotter = Snapshotter(
-            tree, self.snapshot_directory, self.config.storage, self._loop, self._stats, self._filesystem
+            tree, self.snapshot_directory, self.config.storage, self._loop, self._stats, self.machine
         )
 
     def _recover(self) -> Recovered:
@@ -245,7 +245,7 @@ class Database:
                     log.info("purged %s", ", ".join(path.name for path in plan.paths))
 
         if self._purge_worker is None:
-            self._purge_worker = Worker("corral-purge", self._loop)
+            self._purge_worker = self.machine.worker("corral-purge", self._loop)
         self._purge_worker.submit(job, lambda: None)
 
     # Closing
@@ -263,6 +263,10 @@ class Database:
         self._log_sync = None
         if hasattr(self, "txn_log"):
             self.txn_log.close()
+        self.unlock()
+
+    def unlock(self) -> None:
+        """Let the directories go, and do nothing else: as the end of the process would."""
         for lock in self._locks:
             lock.close()
         self._locks.clear()

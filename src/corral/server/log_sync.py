@@ -12,7 +12,6 @@ import logging
 import os
 from typing import TYPE_CHECKING, Final
 
-from corral.server.workers import Worker
 from corral.storage.errors import StorageError
 from corral.storage.filesystem import REAL
 from corral.storage.kernel_sync import KernelSync
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from corral.storage.filesystem import FileSystem
+    from corral.server.machine import Machine
     from corral.storage.txnlog import Batch, TxnLogWriter
 
 log = logging.getLogger(__name__)
@@ -40,20 +39,20 @@ class LogSync:
         self,
         txn_log: TxnLogWriter,
         loop: asyncio.AbstractEventLoop,
-        filesystem: FileSystem,
+        machine: Machine,
         failed: Callable[[StorageError], None],
     ) -> None:
         self._txn_log = txn_log
         self._loop = loop
         self._failed = failed
-        self._worker = Worker("corral-log", loop)
+        self._worker = machine.worker("corral-log", loop)
         self._kernel: KernelSync | None = None
         self._done: Callable[[], None] | None = None
         self._started_s = 0.0
         self._last_plain_s = -PLAIN_EVERY_S
         self._device_is_quick = False
         self._last_count = 0
-        if filesystem is REAL and txn_log.force_sync:
+        if machine.filesystem is REAL and txn_log.force_sync:
             try:
                 self._kernel = KernelSync()
                 loop.add_reader(self._kernel.descriptor, self._kernel_synced)

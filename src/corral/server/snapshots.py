@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from corral.server.workers import Worker
 from corral.storage.snapshot import SnapshotEncoder
 from corral.storage.snapshot_file import SnapshotWriter
 
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corral.server.config import StorageConfig
+    from corral.server.machine import Machine
     from corral.server.stats import ServerStats
-    from corral.storage.filesystem import FileSystem
+    from corral.server.workers import Worker
     from corral.tree.datatree import DataTree
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Snapshotter:
         config: StorageConfig,
         loop: asyncio.AbstractEventLoop,
         stats: ServerStats,
-        filesystem: FileSystem,
+        machine: Machine,
     ) -> None:
         self.tree = tree
         self.directory = directory
@@ -93,7 +93,8 @@ class Snapshotter:
         """The longest that encoding has held up the loop."""
         self.last_zxid = -1
         self._loop = loop
-        self._filesystem = filesystem
+        self._machine = machine
+        self._filesystem = machine.filesystem
         self._worker: Worker | None = None
         self._running: _Running | None = None
 
@@ -107,7 +108,7 @@ class Snapshotter:
             log.warning("a snapshot is still being written: none is begun now")
             return False
         if self._worker is None:
-            self._worker = Worker("corral-snapshot", self._loop)
+            self._worker = self._machine.worker("corral-snapshot", self._loop)
         started = time.perf_counter()
         encoder = SnapshotEncoder(
             self.tree,

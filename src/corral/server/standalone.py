@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import socket
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode
 from corral.server.authentication import Authentication
-from corral.server.clock import Clock
 from corral.server.complaints import Complaints
 from corral.server.connection import WRITES, Connection
 from corral.server.database import Database
 from corral.server.handshake import Handshakes
+from corral.server.machine import Machine
 from corral.server.pipeline import WritePipeline
 from corral.server.quota_metrics import namespace
 from corral.server.reaper import Reaper
@@ -36,8 +35,10 @@ from corral.tree.prepare import Preparer
 from corral.tree.watches import WatchTables
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
+    from corral.server.clock import Clock
     from corral.server.config import ServerConfig
     from corral.server.pipeline import Commitment
     from corral.server.writes import Writes
@@ -80,16 +81,18 @@ class Server:
         chance: random.Random | None = None,
         database: Database | None = None,
     ) -> None:
-        """A ``database`` that is given is open, and stays so when the server stops."""
+        """A ``database`` that is given is open, and stays so when the server stops; its machine serves for both."""
         self.config = config
-        self.clock = clock or Clock()
-        self._filesystem = filesystem
-        self.chance = chance or random.Random()
+        if database is None:
+            machine = Machine(clock=clock, filesystem=filesystem, chance=chance)
+        else:
+            machine = database.machine
+        self.clock = machine.clock
+        self._filesystem = machine.filesystem
+        self.chance = machine.chance
         self.stats = ServerStats(self.clock.monotonic_ms())
         self._owns_database = database is None
-        self.database = database or Database(
-            config, self.stats, failed=self.fail, filesystem=filesystem, chance=self.chance
-        )
+        self.database = database or Database(config, self.stats, failed=self.fail, machine=machine)
         self.authentication = Authentication(config.auth, self.stats)
         self.access = AccessControl(self.authentication.acl_schemes(), skip=config.auth.skip_acl)
         self.throttle = ConnectThrottle(config.connection_throttle, self.clock, self.chance)
@@ -145,25 +148,9 @@ class Server:
         self._start_timers()
 
     def _bind(self) -> socket.socket:
-        """A socket bound to the client address, not yet listening."""
-        host = self.config.client_port_address
-        if host is None:
-            family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-            address: str = "::" if family == socket.AF_INET6 else "0.0.0.0"
-        else:
-            found = socket.getaddrinfo(host, self.config.client_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            family, address = found[0][0], str(found[0][4][0])
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host is not None else 0)
-            listening.bind((address, self.config.client_port))
-            # Two servers may bind one address with SO_REUSEADDR as long as neither listens.
-            listening.listen(self.config.listen_backlog)
-        except BaseException:
-            listening.close()
-            raise
+        """A socket that listens at the client address."""
+        config = self.config
+        listening = self.database.machine.bind(config.client_port_address, config.client_port, config.listen_backlog)
         self.port = listening.getsockname()[1]
         return listening
 

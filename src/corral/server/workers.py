@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
 
-class Worker:
-    """A thread that runs jobs and calls ``done()`` on the event loop after each. Jobs must not raise."""
+class Worker(Protocol):
+    """Runs jobs, and calls ``done()`` on the event loop after each. Jobs must not raise."""
+
+    def submit(self, job: Callable[[], object], done: Callable[[], None]) -> None:
+        """Run ``job`` beside the loop, then ``done`` on it."""
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Finish the jobs submitted so far and end; False if that took longer than ``timeout_s``."""
+
+
+class ThreadWorker:
+    """A :class:`Worker` that is a thread."""
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -21,11 +31,11 @@ class Worker:
         self._thread.start()
 
     def submit(self, job: Callable[[], object], done: Callable[[], None]) -> None:
-        """Run ``job`` in the thread, then ``done`` on the loop."""
+        """See :class:`Worker`."""
         self._jobs.put((job, done))
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Finish the jobs submitted so far and end; False if that took longer than ``timeout_s``."""
+        """See :class:`Worker`."""
         self._jobs.put(None)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()

@@ -5,17 +5,18 @@ are replaced, and lines that another place overrules.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from corral.server.config.errors import ConfigError
-from corral.server.config.membership import client_address
+from corral.server.config.membership import Membership, is_ensemble, read_membership
 from corral.server.config.model import GROUPS, UNSET, Declaration, ServerConfig, Source, declarations
 from corral.server.config.other_keys import JVM_KEYS, OTHER_KEYS, Standing, find_other_key
 from corral.server.config.sources import PREFIX, Entry, Layer, entries_of_file, wrong_value
-from corral.server.config.values import Whole
+from corral.server.config.values import Switch, Whole
 
 __all__ = ["PLACES", "Notice", "Reading", "assemble"]
 
@@ -24,6 +25,9 @@ logger = logging.getLogger(__package__)
 PREFIXLESS_PROPERTIES: Final = frozenset({"fsync.warningthresholdms"})
 """Settings with the prefix that an option of the JVM may also give without it."""
 
+MEMBER_KEYS: Final = ("server.", "group.", "weight.")
+"""What the keys about members of the ensemble begin with."""
+
 PROVIDERS: Final = {
     "org.apache.zookeeper.server.auth.DigestAuthenticationProvider": "digest",
     "org.apache.zookeeper.server.auth.IPAuthenticationProvider": "ip",
@@ -31,6 +35,15 @@ PROVIDERS: Final = {
     "org.apache.zookeeper.server.auth.X509AuthenticationProvider": "x509",
 }
 """The classes that ``authProvider.*`` may name here, and their schemes."""
+
+
+SECURING: Final = (
+    "sslQuorum",
+    "quorum.auth.enableSasl",
+    "quorum.auth.serverRequireSasl",
+    "quorum.auth.learnerRequireSasl",
+)
+"""Keys that protect the connections between servers. Going on without would expose them."""
 
 
 class Place(NamedTuple):
@@ -128,7 +141,14 @@ class Assembly:
             raise ConfigError(f"{self.origin}: dataDir is missing", "dataDir")
         own = values[None]
         own["server_id"] = read_server_id(own["data_dir"])
-        own |= self.client_address(own)
+        membership = self.membership()
+        own |= self.client_address(own, membership)
+        if self.is_ensemble(membership):
+            quorum = values.setdefault("quorum", {})
+            quorum |= membership._asdict()
+            self.check_security()
+        else:
+            self.mention_ensemble_keys()
         values.setdefault("auth", {})["extra_schemes"] = self.extra_schemes()
         try:
             config = build(values)
@@ -136,6 +156,8 @@ class Assembly:
             raise self.placed(error) from None
         for key, entry in self.chosen.items():
             self.mention_replacement(key, entry, config)
+        if config.is_member:
+            self.mention_ensemble(config)
         return Reading(config, tuple(self.notices))
 
     def placed(self, error: ConfigError) -> ConfigError:
@@ -155,8 +177,43 @@ class Assembly:
                 f" SASL is {Standing.NOT_SUPPORTED_YET.value}",
                 entry.key,
             )
-        level = logging.INFO if other.standing is Standing.ENSEMBLE else logging.WARNING
-        self.say(level, f"{entry.place}: {entry.key} {sentence(other.standing)}")
+        self.say(logging.WARNING, f"{entry.place}: {entry.key} {sentence(other.standing)}")
+
+    def mention_ensemble_keys(self) -> None:
+        """Say which keys a standalone server has no use for."""
+        for key, entry in self.chosen.items():
+            if key in PLACES and PLACES[key].group == "quorum":
+                self.say(logging.INFO, f"{entry.place}: {key} concerns ensembles only, and this is a standalone server")
+
+    def mention_ensemble(self, config: ServerConfig) -> None:
+        """Say what is odd about an ensemble that can work all the same."""
+        quorum = config.quorum
+        assert config.server_id is not None
+        is_participant = quorum.members[config.server_id].is_participant
+        if quorum.peer_type is not None and is_participant != (quorum.peer_type == "participant"):
+            entry, role = self.chosen["peerType"], "a participant" if is_participant else "an observer"
+            self.say(
+                logging.WARNING,
+                f"{entry.place}: peerType={entry.text} does not count, by its line server.{config.server_id} is {role}",
+            )
+        voters = sum(member.is_participant for member in quorum.members.values())
+        if voters <= 2 and not quorum.groups:
+            self.say(logging.WARNING, f"{self.origin}: {voters} voting servers survive no failure; three survive one")
+        elif voters % 2 == 0 and not quorum.groups:
+            self.say(
+                logging.WARNING, f"{self.origin}: {voters} voting servers survive no more failures than {voters - 1}"
+            )
+
+    def check_security(self) -> None:
+        """Raise ConfigError if the operator wants servers kept out that Corral would let in."""
+        for key in SECURING:
+            entry = self.chosen.get(key)
+            if entry is not None and entry.text.lower() == "true":
+                raise ConfigError(
+                    f"{entry.place}: {key}=true protects what the servers tell each other; that is"
+                    f" {Standing.NOT_SUPPORTED_YET.value}",
+                    key,
+                )
 
     def mention_replacement(self, key: str, entry: Entry, config: ServerConfig) -> None:
         """Say so if a number is out of its range and another one is used."""
@@ -168,11 +225,30 @@ class Assembly:
         if used != asked and not is_unset(asked, place):
             self.say(logging.WARNING, f"{entry.place}: {key}={entry.text} is taken as {used}")
 
-    def client_address(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields for the client port where a ``server.N`` line gives it."""
-        given = client_address(
-            self.member_lines(), standalone_switch=self.chosen.get("standaloneEnabled"), server_id=own["server_id"]
-        )
+    def membership(self) -> Membership:
+        """What the lines about servers say."""
+        return read_membership(self.member_lines())
+
+    def is_ensemble(self, membership: Membership) -> bool:
+        switch = self.chosen.get("standaloneEnabled")
+        kind = Switch()
+        try:
+            standalone_enabled = switch is None or kind.parse(switch.text)
+        except ValueError:
+            assert switch is not None
+            raise wrong_value(switch, kind.accepts) from None
+        place = self.origin if switch is None else switch.place
+        return is_ensemble(membership, standalone_enabled=standalone_enabled, place=place)
+
+    def client_address(self, own: Mapping[str, Any], membership: Membership) -> dict[str, Any]:
+        """The fields for the client port where a ``server.N`` line gives it.
+
+        A server without a ``myid`` file takes the only line for its own.
+        """
+        sid = own["server_id"]
+        if sid is None and len(membership.members) == 1:
+            (sid,) = membership.members
+        given = membership.members[sid].client if sid in membership.members else None
         port = self.chosen.get("clientPort")
         if given is None:
             if port is None:
@@ -198,9 +274,8 @@ class Assembly:
         return ""
 
     def member_lines(self) -> list[Entry]:
-        """The ``server.N`` entries, of the file or of the one that ``dynamicConfigFile`` names."""
-        lines = [entry for key, entry in self.chosen.items() if key.startswith("server.")]
-        lines = [entry for entry in lines if OTHER_KEYS.get(entry.key) is None]
+        """The lines about servers, of the file or of the one that ``dynamicConfigFile`` names."""
+        lines = [entry for key, entry in self.chosen.items() if key.startswith(MEMBER_KEYS) and key not in OTHER_KEYS]
         dynamic = self.chosen.get("dynamicConfigFile")
         if dynamic is None:
             return lines
@@ -210,9 +285,13 @@ class Assembly:
             )
         lines = list(entries_of_file(Path(dynamic.text)))
         for entry in lines:
-            if not entry.key.startswith(("server.", "group.", "weight.")):
+            if not entry.key.startswith(MEMBER_KEYS) and entry.key != "version":
                 raise ConfigError(f"{entry.place}: {entry.name} does not belong into a dynamic configuration file")
-        return [entry for entry in lines if entry.key.startswith("server.")]
+        # A file that a server has written after a reconfiguration has the version in its name.
+        ending = Path(dynamic.text).suffix.removeprefix(".")
+        if re.fullmatch("[0-9a-fA-F]{1,16}", ending):
+            lines.append(Entry("version", ending, f"the name of {dynamic.text}", Layer.FILE))
+        return lines
 
     def extra_schemes(self) -> frozenset[str]:
         """The schemes that ``authProvider.*`` lines switch on."""

@@ -1,23 +1,37 @@
-"""The ``server.N`` lines: does the configuration describe a standalone server, and where does it listen?
+"""The ``server.N`` lines: is this a standalone server or a member of an ensemble, and where is everybody?
 
 Apache's server runs standalone if at most one participant is listed and ``standaloneEnabled`` is not ``false``; a
 single ``server.1`` line is common (the official container image writes one), and its client address counts.
 """
 
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
 
 from corral.server.config.errors import ConfigError
-from corral.server.config.sources import Entry, wrong_value
-from corral.server.config.values import Switch
+from corral.server.config.sources import Entry
 
-__all__ = ["ClientAddress", "Member", "PeerAddress", "client_address", "parse_member"]
+__all__ = [
+    "ClientAddress",
+    "Member",
+    "Membership",
+    "PeerAddress",
+    "check_members",
+    "is_ensemble",
+    "parse_member",
+    "read_membership",
+]
+
+T = TypeVar("T")
 
 PORT: Final = r"[0-9]{1,5}"
 HOST: Final = r"\[[0-9a-fA-F:.%]+\]|[^\[\]:;|]+"
 PEER_ADDRESS: Final = re.compile(rf"(?P<host>{HOST}):(?P<quorum>{PORT}):(?P<election>{PORT})(?::(?P<role>\w+))?")
 CLIENT_ADDRESS: Final = re.compile(rf"(?:(?P<host>{HOST}):)?(?P<port>{PORT})")
+SERVER_LINE: Final = (
+    "host:port:port[:participant|:observer], more such addresses after |, then ;[host:]port for clients"
+)
 ANY_ADDRESSES: Final = frozenset({"0.0.0.0", "::", "0:0:0:0:0:0:0:0"})
 
 
@@ -94,47 +108,113 @@ def check_port(digits: str) -> int:
     return port
 
 
-def is_standalone(switch: Entry) -> bool:
-    kind = Switch()
-    try:
-        return kind.parse(switch.text)
-    except ValueError:
-        raise wrong_value(switch, kind.accepts) from None
+class Membership(NamedTuple):
+    """Who belongs together, as it is written."""
+
+    members: dict[int, Member]
+    groups: dict[int, frozenset[int]]
+    weights: dict[int, int]
+    version: int
+
+    @property
+    def participants(self) -> list[Member]:
+        """Those who vote."""
+        return [member for member in self.members.values() if member.is_participant]
 
 
-def client_address(
-    lines: Sequence[Entry], *, standalone_switch: Entry | None, server_id: int | None
-) -> ClientAddress | None:
-    """Where the ``server.N`` lines say that this server takes clients; None if they do not say.
-
-    A server without a ``myid`` file takes the only line for its own.
+def read_membership(lines: Sequence[Entry]) -> Membership:
+    """What the lines ``server.N``, ``group.N``, ``weight.N`` and ``version`` say.
 
     Raises:
-        ConfigError: a line is malformed, or they describe an ensemble.
+        ConfigError: one of them is malformed.
     """
-    if standalone_switch is not None and not is_standalone(standalone_switch):
-        raise ConfigError(
-            f"{standalone_switch.place}: standaloneEnabled=false asks for an ensemble;"
-            " ensembles are not supported yet by Corral"
-        )
-    members = []
+    membership = Membership({}, {}, {}, 0)
     for line in lines:
-        try:
-            members.append(parse_member(line.name, line.text))
-        except ValueError as error:
-            raise ConfigError(
-                f"{line.place}: {line.name}={line.text} is refused: {error}; accepted is"
-                " host:port:port[:participant|:observer], more such addresses after |,"
-                " then ;[host:]port for clients"
-            ) from error
-    participants = [member for member in members if member.is_participant]
-    if len(participants) > 1:
+        kind, _, number = line.key.partition(".")
+        if kind == "server":
+            member = _read(line, line.text, partial(parse_member, line.key), SERVER_LINE)
+            membership.members[member.server_id] = member
+        elif kind == "group":
+            gid = _read(line, number, int, "a number after the dot")
+            membership.groups[gid] = _read(line, line.text, _group, "numbers of servers with : between them")
+        elif kind == "weight":
+            sid = _read(line, number, int, "a number after the dot")
+            membership.weights[sid] = _read(line, line.text, _weight, "a whole number, 0 or more")
+        else:
+            membership = membership._replace(version=_read(line, line.text, _version, "a hexadecimal number"))
+    return membership
+
+
+def _read(line: Entry, text: str, parse: Callable[[str], T], accepts: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
         raise ConfigError(
-            f"{lines[0].place}: {len(participants)} servers form an ensemble;"
-            " ensembles are not supported yet by Corral: keep at most one server.N line"
+            f"{line.place}: {line.name}={line.text} is refused: {error}; accepted is {accepts}", line.key
+        ) from error
+
+
+def _group(text: str) -> frozenset[int]:
+    return frozenset(map(int, text.split(":")))
+
+
+def _version(text: str) -> int:
+    return int(text, 16)
+
+
+def _weight(text: str) -> int:
+    weight = int(text)
+    if weight < 0:
+        raise ValueError("it is negative")
+    return weight
+
+
+def is_ensemble(membership: Membership, *, standalone_enabled: bool, place: str) -> bool:
+    """Whether there is more than a standalone server.
+
+    Raises:
+        ConfigError: nobody votes, or a standalone server has observers. ``place`` names the lines.
+    """
+    voters, members = len(membership.participants), len(membership.members)
+    if voters == 0 and (members or not standalone_enabled):
+        raise ConfigError(f"{place}: an ensemble needs a server.N line of a participant")
+    if voters == 1 and standalone_enabled and members > 1:
+        raise ConfigError(
+            f"{place}: an observer needs an ensemble, and one participant is a standalone server;"
+            " standaloneEnabled=false makes it an ensemble of one",
+            "standaloneEnabled",
         )
-    if len(members) > len(participants):
-        raise ConfigError(f"{lines[0].place}: an observer needs an ensemble; ensembles are not supported yet by Corral")
-    if not participants or server_id not in (None, participants[0].server_id):
-        return None
-    return participants[0].client
+    return voters > 1 or (voters == 1 and not standalone_enabled)
+
+
+def check_members(
+    members: Mapping[int, Member],
+    groups: Mapping[int, Collection[int]],
+    weights: Mapping[int, int],
+    *,
+    multi_address: bool = True,
+) -> None:
+    """Raise ValueError if nobody could ever decide, or what is said of the members does not go together."""
+    voters = {sid for sid, member in members.items() if member.is_participant}
+    if not voters:
+        raise ValueError("no member of the ensemble votes")
+    taken: dict[tuple[str, int], int] = {}
+    for sid, member in members.items():
+        if len(member.addresses) > 1 and not multi_address:
+            raise ValueError(f"server.{sid} has several addresses, which multiAddress.enabled=true would allow")
+        for address in member.addresses:
+            for port in (address.quorum_port, address.election_port):
+                other = taken.setdefault((address.host, port), sid)
+                if other != sid and address.host not in ANY_ADDRESSES:
+                    raise ValueError(f"server.{other} and server.{sid} are both at {address.host}:{port}")
+    if not groups:
+        if weights:
+            raise ValueError("weights are given, but no groups")
+        return
+    grouped = [sid for group in groups.values() for sid in group]
+    for sid in sorted(voters):
+        if grouped.count(sid) != 1:
+            raise ValueError(f"server {sid} is in {grouped.count(sid)} groups; every voter belongs to exactly one")
+    unknown = (set(grouped) | set(weights)) - set(members)
+    if unknown:
+        raise ValueError(f"groups and weights name server {min(unknown)}, which is no member")

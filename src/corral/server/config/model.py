@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from corral.server.config.errors import ConfigError
+from corral.server.config.membership import Member, PeerAddress, check_members
 from corral.server.config.values import (
     LONG_MAX,
     Algorithm,
@@ -37,6 +38,7 @@ __all__ = [
     "ConnectionThrottle",
     "Declaration",
     "Limits",
+    "QuorumConfig",
     "RequestThrottle",
     "ServerConfig",
     "Source",
@@ -295,6 +297,65 @@ class RequestThrottle:
         admit(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumConfig:
+    """The ensemble that the server is a member of, and how its members deal with each other."""
+
+    init_limit: int = setting("initLimit", Whole(0, decimal_only=True), 0, Source.FILE)
+    """Ticks for finding the epoch and for coming into step with the leader; 0 is not set."""
+    sync_limit: int = setting("syncLimit", Whole(0, decimal_only=True), 0, Source.FILE)
+    """Ticks that leader and learner go without hearing of each other; 0 is not set."""
+    connect_limit: int = setting("connectToLearnerMasterLimit", Whole(0, decimal_only=True), 0, Source.FILE)
+    """Ticks for reaching the elected leader; 0 is one second."""
+    election_algorithm: int = setting("electionAlg", Whole(3, 3, decimal_only=True), 3, Source.FILE)
+    """There is only one left."""
+    peer_type: str | None = setting("peerType", OneOf(("participant", "observer")), None, Source.FILE)
+    """What the server is said to be; the server line decides."""
+    listen_on_all_addresses: bool = setting("quorumListenOnAllIPs", Switch(), False, Source.FILE)
+    """Listen for other members on every address of the machine, rather than on those of the server line."""
+    multi_address_enabled: bool = setting("multiAddress.enabled", Switch(), False, Source.FILE)
+    """Members may have several addresses each."""
+    connect_timeout_ms: int = setting("cnxTimeout", Whole(1), 5000)
+    """How long connecting to the election port of another member may take."""
+    hello_timeout_ms: int = setting("quorumCnxnTimeoutMs", Whole(minimum=-1, below=-1), -1)
+    """How long another member may take to say who it is, once connected; -1 is ``syncLimit`` ticks."""
+    bind_attempts: int = setting("electionPortBindRetry", Whole(minimum=0, below=0), 3)
+    """How often it is tried to listen for elections, a second apart; 0 is for ever."""
+    tcp_keepalive: bool = setting("tcpKeepAlive", Switch(), default=False)
+    """Let the system probe election connections on which nothing happens."""
+    leader_serves: bool = setting("leaderServes", Switch("yes", "no"), default=True)
+    """The leader takes clients."""
+    first_notification_interval_ms: int = setting("fastleader.minNotificationInterval", Whole(1), 200)
+    """A server that looks for a leader asks again after this time, and then ever less often ..."""
+    last_notification_interval_ms: int = setting("fastleader.maxNotificationInterval", Whole(1), 60_000)
+    """... but at least once in this time."""
+    observer_reconnect_delay_ms: int = setting("observer.reconnectDelayMs", Whole(minimum=0, below=0), 0)
+    """An observer that loses its leader waits for a random time up to this before it looks for another."""
+
+    members: Mapping[int, Member] = field(default_factory=dict)
+    """All members by their numbers; none for a standalone server."""
+    version: int = 0
+    """Of this membership: the zxid of the reconfiguration that made it."""
+    groups: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """The members of each group of a hierarchical quorum; none where a majority decides."""
+    weights: Mapping[int, int] = field(default_factory=dict)
+    """What votes count in a hierarchical quorum; a member that is not named weighs 1."""
+    listens_at: tuple[PeerAddress, ...] = ()
+    """Where the server listens for the others; none is where they look for it."""
+
+    def __post_init__(self) -> None:
+        admit(self)
+        if not self.members:
+            return
+        for key, limit in (("initLimit", self.init_limit), ("syncLimit", self.sync_limit)):
+            if limit == 0:
+                raise ConfigError(f"{key} is missing: the servers of an ensemble need it, a number of ticks", key)
+        try:
+            check_members(self.members, self.groups, self.weights, multi_address=self.multi_address_enabled)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+
 GROUPS: Final[Mapping[str, type]] = {
     "storage": StorageConfig,
     "tree": TreeConfig,
@@ -302,13 +363,14 @@ GROUPS: Final[Mapping[str, type]] = {
     "limits": Limits,
     "connection_throttle": ConnectionThrottle,
     "request_throttle": RequestThrottle,
+    "quorum": QuorumConfig,
 }
 """The groups of settings, by their names in :class:`ServerConfig`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """The settings of one standalone server."""
+    """The settings of one server: a standalone one, or a member of an ensemble."""
 
     data_dir: Path = field(metadata={"declaration": Declaration("dataDir", Directory(), Source.FILE)})
     """Where snapshots and ``myid`` are."""
@@ -345,6 +407,7 @@ class ServerConfig:
     limits: Limits = field(default_factory=Limits)
     connection_throttle: ConnectionThrottle = field(default_factory=ConnectionThrottle)
     request_throttle: RequestThrottle = field(default_factory=RequestThrottle)
+    quorum: QuorumConfig = field(default_factory=QuorumConfig)
 
     def __post_init__(self) -> None:
         if self.data_log_dir is SAME_AS_DATA_DIR:
@@ -367,6 +430,22 @@ class ServerConfig:
                 "maxSessionTimeout",
                 "tickTime",
             )
+        if self.is_member:
+            self._check_number()
+
+    def _check_number(self) -> None:
+        path, members = self.data_dir / "myid", ", ".join(map(str, sorted(self.quorum.members)))
+        if self.server_id is None:
+            raise ConfigError(
+                f"{path} is missing: it has to hold the number of this server, one of {members}", "dataDir"
+            )
+        if self.server_id not in self.quorum.members:
+            raise ConfigError(f"the number {self.server_id} in {path} is none of the servers, {members}", "dataDir")
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the server belongs to an ensemble; otherwise it is a standalone one."""
+        return bool(self.quorum.members)
 
     def answers_word(self, word: str) -> bool:
         """Whether the white list has the administrative word."""

@@ -16,7 +16,6 @@ class Standing(enum.Enum):
 
     NOT_SUPPORTED_YET = "not supported yet by Corral"
     NO_EFFECT = "has no effect in Corral"
-    ENSEMBLE = "concerns ensembles only, and this is a standalone server"
     CLIENT = "is a setting of the Java client, and has no effect in a server"
     HANDLED = "read together with other keys"
 
@@ -75,22 +74,32 @@ OTHER_KEYS: Final[Mapping[str, OtherKey]] = {
             harmless="org.apache.zookeeper.server.NIOServerCnxnFactory",
         ),
         group(
-            Standing.ENSEMBLE,
+            Standing.NOT_SUPPORTED_YET,
             """
-            initLimit syncLimit connectToLearnerMasterLimit electionAlg peerType quorumListenOnAllIPs
-            syncEnabled observer.syncEnabled observerMasterPort observerMaster.sizeLimit oraclePath
-            localSessionsEnabled localSessionsUpgradingEnabled enableEagerACLCheck
-            multiAddress.enabled multiAddress.reachabilityCheckTimeoutMs multiAddress.reachabilityCheckEnabled
-            quorum.auth.* quorum.cnxn.threads.size
-            leaderServes leader.* leader.nodelay follower.nodelay follower.skipLearnerRequestToNextProcessor
-            learner.* leaderConnectDelayDuringRetryMs forceSnapshotSync snapshotSizeFactor commitLogCount
-            forward_learner_requests_to_commit_processor_disabled
-            observer.reconnectDelayMs observer.election.DelayMs
-            fastleader.minNotificationInterval fastleader.maxNotificationInterval
-            cnxTimeout quorumCnxnTimeoutMs electionPortBindRetry tcpKeepAlive
-            messageTracker.Enabled messageTracker.BufferSize test.allowDiscontinuousProposals
+            localSessionsEnabled localSessionsUpgradingEnabled enableEagerACLCheck forceSnapshotSync
+            quorum.auth.enableSasl quorum.auth.serverRequireSasl quorum.auth.learnerRequireSasl
+            messageTracker.Enabled test.allowDiscontinuousProposals
+            """,
+            harmless="false",
+        ),
+        group(Standing.NOT_SUPPORTED_YET, "syncEnabled observer.syncEnabled", harmless="true"),
+        group(Standing.NOT_SUPPORTED_YET, "observerMasterPort", harmless="0"),
+        group(Standing.NOT_SUPPORTED_YET, "leader.maxTimeToWaitForEpoch", harmless="-1"),
+        group(Standing.NOT_SUPPORTED_YET, "commitLogCount", harmless="500"),
+        group(Standing.NOT_SUPPORTED_YET, "snapshotSizeFactor", harmless="0.33"),
+        group(Standing.NOT_SUPPORTED_YET, "leader.maxConcurrentSnapSyncs", harmless="10"),
+        group(Standing.NOT_SUPPORTED_YET, "leader.maxConcurrentDiffSyncs", harmless="100"),
+        group(Standing.NOT_SUPPORTED_YET, "oraclePath quorum.auth.*"),
+        group(
+            Standing.NO_EFFECT,
+            """
+            multiAddress.reachabilityCheckTimeoutMs multiAddress.reachabilityCheckEnabled quorum.cnxn.threads.size
+            leader.* learner.* follower.skipLearnerRequestToNextProcessor leaderConnectDelayDuringRetryMs
+            forward_learner_requests_to_commit_processor_disabled observerMaster.sizeLimit observer.election.DelayMs
+            messageTracker.BufferSize
             """,
         ),
+        group(Standing.NO_EFFECT, "leader.nodelay follower.nodelay", harmless="true"),
         group(
             Standing.NO_EFFECT,
             """

@@ -66,6 +66,8 @@ class Whole(Value[int]):
             return "a whole number"
         if self.maximum in (INT_MAX, LONG_MAX):
             return f"a whole number, {self.minimum} or more"
+        if self.minimum == self.maximum:
+            return str(self.minimum)
         return f"a whole number from {self.minimum} to {self.maximum}"
 
     def parse(self, text: str) -> int:

@@ -223,10 +223,13 @@ def test_a_sequence_that_sticks_is_left_for_the_counter(zookeeper_server: Server
 
 def _set_sequence(server: Server, path: bytes, number: int) -> None:
     async def set_cversion(real: RealServer) -> None:
+        assert isinstance(real.pipeline, WritePipeline)
+        # What is on its way has been computed from the number as it was.
+        while real.pipeline.busy:
+            await asyncio.sleep(0.001)
         children = real.tree.nodes[path].children
         assert children is not None
         children.cversion = number
-        assert isinstance(real.pipeline, WritePipeline)
         real.pipeline.preparer.states.settled.clear()
 
     server._backend.call(set_cversion)

@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
@@ -88,7 +89,9 @@ def run_script(source: str, *arguments: str) -> str:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # asyncio's debug mode tells of every callback that a busy machine held up.
+    said = [line for line in done.stderr.splitlines() if not re.match(r"Executing <.* took [\d.]+ seconds$", line)]
+    assert (done.returncode, said) == (0, [])
     return done.stdout
 
 

@@ -35,6 +35,7 @@ _P = ParamSpec("_P")
 _FORKED: Final = "this client belongs to the process that was forked; make another one after the fork"
 _EXIT_PATIENCE_S: Final = 1.0
 """How long the end of the program waits for a client that nobody has closed."""
+_SIGNAL_PERIOD_S: Final = 0.5
 _AFTERWARDS_PATIENCE_S: Final = 1.0
 """How long something may take that is ended after its client: there is nothing left to wait for."""
 
@@ -147,7 +148,12 @@ class Portal:
             if life.over.is_set():
                 # It came too late for those that the loop's thread refuses, and nobody else would let it go.
                 answer.refuse()
-            answer.gate.acquire()
+            if get_ident() != threading.main_thread().ident:
+                answer.gate.acquire()
+            else:
+                # A signal that comes just before the lock begins to wait does not wake it: look again for that.
+                while not answer.gate.acquire(timeout=_SIGNAL_PERIOD_S):
+                    pass
         except BaseException:
             self._cancel(answer)
             raise

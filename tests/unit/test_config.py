@@ -387,7 +387,6 @@ class TestKeys:
         titles = {
             Standing.NOT_SUPPORTED_YET: "Keys that are not supported yet",
             Standing.NO_EFFECT: "Keys that have no effect",
-            Standing.ENSEMBLE: "Keys that concern ensembles only",
             Standing.CLIENT: "Keys of the Java client",
         }
         for key in OTHER_KEYS.values():

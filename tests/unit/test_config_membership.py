@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.server.config import ConfigError, Entry, Layer, from_properties, read
+from corral.server.config import ConfigError, Entry, Layer, ServerConfig, from_properties, read
 from corral.server.config.membership import ClientAddress, Member, PeerAddress, parse_member
 
 LOCALHOST = (PeerAddress("localhost", 2888, 3888),)
@@ -83,22 +83,114 @@ def test_arguments_win_over_the_line(tmp_path: Path) -> None:
     assert (config.client_port_address, config.client_port) == ("127.0.0.1", 2181)
 
 
+ENSEMBLE = {
+    "initLimit": "10",
+    "syncLimit": "5",
+    "server.1": "a:1:2;2181",
+    "server.2": "b:1:2;2182",
+    "server.3": "c:1:2;c:2183",
+}
+
+
+def member(directory: Path, number: int, **settings: str) -> ServerConfig:
+    """The configuration of one server of three."""
+    (directory / "myid").write_text(f"{number}\n")
+    return from_properties({**ENSEMBLE, "dataDir": str(directory), **settings}, "zoo.cfg")
+
+
+def test_member_of_an_ensemble(tmp_path: Path) -> None:
+    config = member(tmp_path, 3, **{"server.4": "d:1:2:observer", "quorumListenOnAllIPs": "true", "cnxTimeout": "700"})
+    assert config.is_member
+    assert (config.server_id, config.client_port_address, config.client_port) == (3, "c", 2183)
+    quorum = config.quorum
+    assert quorum.members[4] == Member(4, (PeerAddress("d", 1, 2),), False, None)
+    assert (quorum.init_limit, quorum.sync_limit, quorum.version) == (10, 5, 0)
+    assert quorum.listen_on_all_addresses
+    assert quorum.connect_timeout_ms == 700
+
+
+def test_client_port_beside_the_lines(tmp_path: Path) -> None:
+    lines = {f"server.{n}": f"h{n}:1:2" for n in (1, 2, 3)}
+    assert member(tmp_path, 2, clientPort="2199", **lines).client_port == 2199
+    with pytest.raises(ConfigError, match=r"zoo\.cfg: clientPort is missing"):
+        member(tmp_path, 2, **lines)
+    with pytest.raises(ConfigError, match=r"client port \*:2199 is not that of the server line, c:2183"):
+        member(tmp_path, 3, clientPort="2199")
+
+
+def test_groups_and_weights(tmp_path: Path) -> None:
+    quorum = member(tmp_path, 1, **{"group.1": "1:2", "group.2": "3", "weight.3": "5"}).quorum
+    assert quorum.groups == {1: {1, 2}, 2: {3}}
+    assert quorum.weights == {3: 5}
+
+
+def test_one_server_is_an_ensemble_if_asked_to_be(tmp_path: Path) -> None:
+    (tmp_path / "myid").write_text("1")
+    settings = {"dataDir": str(tmp_path), "initLimit": "1", "syncLimit": "1", "server.1": "a:1:2;2181"}
+    assert not from_properties(settings).is_member
+    assert not from_properties({**settings, "standaloneEnabled": "TRUE"}).is_member
+    assert from_properties({**settings, "standaloneEnabled": "False"}).is_member
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"server.1": "a:1:2;1", "server.2": "b:1:2;1"}, "2 servers form an ensemble; ensembles are not supported yet"),
-        (
-            {"server.1": "a:1:2;1", "standaloneEnabled": "false"},
-            "asks for an ensemble; ensembles are not supported yet",
-        ),
-        ({"clientPort": "1", "standaloneEnabled": "FALSE"}, "ensembles are not supported yet"),
-        ({"server.1": "a:1:2:observer;1"}, "an observer needs an ensemble"),
+        ({"initLimit": "0"}, "zoo.cfg: initLimit is missing"),
+        ({"syncLimit": "0"}, "zoo.cfg: syncLimit is missing"),
+        ({"electionAlg": "1"}, "zoo.cfg: electionAlg=1 is refused; accepted is 3"),
+        ({"peerType": "leader"}, "peerType=leader is refused; accepted is one of participant, observer, or nothing"),
+        ({"server.2": "a:5:2"}, "server.1 and server.2 are both at a:2"),
+        ({"server.2": "b:1:2|d:1:2"}, "server.2 has several addresses, which multiAddress.enabled=true would allow"),
+        ({"group.1": "1:2"}, "server 3 is in 0 groups"),
+        ({"group.1": "1:2:3", "weight.9": "1"}, "name server 9, which is no member"),
+        ({"group.1": "1:x"}, "group.1=1:x is refused: .*; accepted is numbers of servers with : between them"),
+        ({"weight.1": "-1"}, "weight.1=-1 is refused: it is negative"),
+        ({"weight.1": "2"}, "weights are given, but no groups"),
+        ({"sslQuorum": "true"}, "sslQuorum=true protects what the servers tell each other; that is not supported yet"),
+        ({"quorum.auth.enableSasl": "true"}, "quorum.auth.enableSasl=true protects"),
+        ({"standaloneEnabled": "no"}, "standaloneEnabled=no is refused; accepted is true or false"),
+    ],
+)
+def test_mistakes(tmp_path: Path, settings: dict[str, str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        member(tmp_path, 1, **settings)
+
+
+def test_number_is_missing_or_nobodys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"zoo\.cfg: the number 7 in .*/myid is none of the servers, 1, 2, 3"):
+        member(tmp_path, 7)
+    (tmp_path / "myid").unlink()
+    with pytest.raises(ConfigError, match="myid is missing: it has to hold the number of this server, one of 1, 2, 3"):
+        from_properties({**ENSEMBLE, "dataDir": str(tmp_path), "clientPort": "1"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"standaloneEnabled": "FALSE"}, "zoo.cfg: an ensemble needs a server.N line of a participant"),
+        ({"server.1": "a:1:2:observer;1"}, "an ensemble needs a server.N line of a participant"),
         ({"server.1": "a:1:2;1", "server.2": "b:1:2:observer;1"}, "an observer needs an ensemble"),
     ],
 )
-def test_ensembles_are_refused(settings: dict[str, str], reason: str) -> None:
+def test_no_ensemble_without_voters(settings: dict[str, str], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        from_properties({"dataDir": "data", **settings})
+        from_properties({"dataDir": "data", "clientPort": "1", **settings}, "zoo.cfg")
+
+
+@pytest.mark.parametrize(
+    ("settings", "notice"),
+    [
+        ({"peerType": "observer"}, "peerType=observer does not count, by its line server.1 is a participant"),
+        ({"server.3": "c:1:2:observer"}, "2 voting servers survive no failure; three survive one"),
+        ({"server.4": "d:1:2"}, "4 voting servers survive no more failures than 3"),
+        ({"localSessionsEnabled": "true"}, "localSessionsEnabled is not supported yet by Corral"),
+    ],
+)
+def test_what_is_odd_is_said(
+    tmp_path: Path, settings: dict[str, str], notice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert member(tmp_path, 1, **settings).is_member
+    assert [record.getMessage() for record in caplog.records] == [f"zoo.cfg: {notice}"]
 
 
 def test_dynamic_file(tmp_path: Path) -> None:
@@ -108,9 +200,18 @@ def test_dynamic_file(tmp_path: Path) -> None:
     assert from_properties(settings).client_port == 2181
     with pytest.raises(ConfigError, match=r"server\.1 has to be in the file of dynamicConfigFile"):
         from_properties({**settings, "server.1": "a:1:2;2181"})
-    dynamic.write_text("server.1=a:1:2;2181\nserver.2=b:1:2;2181\n")
-    with pytest.raises(ConfigError, match=r"zoo\.cfg\.dynamic, line 1: 2 servers form an ensemble"):
-        from_properties(settings)
     dynamic.write_text("tickTime=1\n")
     with pytest.raises(ConfigError, match="line 1: tickTime does not belong into a dynamic configuration file"):
         from_properties(settings)
+
+
+def test_dynamic_file_of_an_ensemble(tmp_path: Path) -> None:
+    (tmp_path / "myid").write_text("2")
+    dynamic = tmp_path / "zoo.cfg.dynamic.1a00000000"
+    lines = [f"{key}={text}" for key, text in ENSEMBLE.items() if key.startswith("server.")]
+    dynamic.write_text("\n".join(lines))
+    settings = {"dataDir": str(tmp_path), "dynamicConfigFile": str(dynamic), "initLimit": "1", "syncLimit": "1"}
+    config = from_properties(settings)
+    assert set(config.quorum.members) == {1, 2, 3}
+    assert config.quorum.version == 0x1A00000000
+    assert config.client_port == 2182

@@ -13,7 +13,15 @@ from typing import Any, Final, NamedTuple
 
 from corral.server.config.errors import ConfigError
 from corral.server.config.membership import Membership, is_ensemble, read_membership
-from corral.server.config.model import GROUPS, UNSET, Declaration, ServerConfig, Source, declarations
+from corral.server.config.model import (
+    GROUPS,
+    UNSET,
+    Declaration,
+    ServerConfig,
+    Source,
+    check_number,
+    declarations,
+)
 from corral.server.config.other_keys import JVM_KEYS, OTHER_KEYS, Standing, find_other_key
 from corral.server.config.sources import PREFIX, Entry, Layer, entries_of_file, wrong_value
 from corral.server.config.values import Switch, Whole
@@ -142,13 +150,12 @@ class Assembly:
         own = values[None]
         own["server_id"] = read_server_id(own["data_dir"])
         membership = self.membership()
-        own |= self.client_address(own, membership)
         if self.is_ensemble(membership):
-            quorum = values.setdefault("quorum", {})
-            quorum |= membership._asdict()
-            self.check_security()
+            self.check_member(own, membership)
+            values["quorum"] = values.get("quorum", {}) | membership._asdict()
         else:
             self.mention_ensemble_keys()
+        own |= self.client_address(own, membership)
         values.setdefault("auth", {})["extra_schemes"] = self.extra_schemes()
         try:
             config = build(values)
@@ -204,8 +211,12 @@ class Assembly:
                 logging.WARNING, f"{self.origin}: {voters} voting servers survive no more failures than {voters - 1}"
             )
 
-    def check_security(self) -> None:
-        """Raise ConfigError if the operator wants servers kept out that Corral would let in."""
+    def check_member(self, own: Mapping[str, Any], membership: Membership) -> None:
+        """Raise ConfigError if the server does not know its number, or should keep out what Corral would let in."""
+        try:
+            check_number(own["server_id"], membership.members, own["data_dir"])
+        except ConfigError as error:
+            raise self.placed(error) from None
         for key in SECURING:
             entry = self.chosen.get(key)
             if entry is not None and entry.text.lower() == "true":

@@ -17,6 +17,7 @@ __all__ = [
     "Member",
     "Membership",
     "PeerAddress",
+    "check_addresses",
     "check_members",
     "is_ensemble",
     "parse_member",
@@ -187,17 +188,8 @@ def is_ensemble(membership: Membership, *, standalone_enabled: bool, place: str)
     return voters > 1 or (voters == 1 and not standalone_enabled)
 
 
-def check_members(
-    members: Mapping[int, Member],
-    groups: Mapping[int, Collection[int]],
-    weights: Mapping[int, int],
-    *,
-    multi_address: bool = True,
-) -> None:
-    """Raise ValueError if nobody could ever decide, or what is said of the members does not go together."""
-    voters = {sid for sid, member in members.items() if member.is_participant}
-    if not voters:
-        raise ValueError("no member of the ensemble votes")
+def check_addresses(members: Mapping[int, Member], *, multi_address: bool) -> None:
+    """Raise ValueError if two members are at one place, or one is at several and that is not enabled."""
     taken: dict[tuple[str, int], int] = {}
     for sid, member in members.items():
         if len(member.addresses) > 1 and not multi_address:
@@ -207,6 +199,15 @@ def check_members(
                 other = taken.setdefault((address.host, port), sid)
                 if other != sid and address.host not in ANY_ADDRESSES:
                     raise ValueError(f"server.{other} and server.{sid} are both at {address.host}:{port}")
+
+
+def check_members(
+    members: Mapping[int, Member], groups: Mapping[int, Collection[int]], weights: Mapping[int, int]
+) -> None:
+    """Raise ValueError if nobody could ever decide, or a group is not what it should be."""
+    voters = {sid for sid, member in members.items() if member.is_participant}
+    if not voters:
+        raise ValueError("no member of the ensemble votes")
     if not groups:
         if weights:
             raise ValueError("weights are given, but no groups")

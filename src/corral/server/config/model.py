@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from corral.server.config.errors import ConfigError
-from corral.server.config.membership import Member, PeerAddress, check_members
+from corral.server.config.membership import Member, PeerAddress, check_addresses, check_members
 from corral.server.config.values import (
     LONG_MAX,
     Algorithm,
@@ -44,6 +44,7 @@ __all__ = [
     "Source",
     "StorageConfig",
     "TreeConfig",
+    "check_number",
     "declarations",
 ]
 
@@ -351,9 +352,19 @@ class QuorumConfig:
             if limit == 0:
                 raise ConfigError(f"{key} is missing: the servers of an ensemble need it, a number of ticks", key)
         try:
-            check_members(self.members, self.groups, self.weights, multi_address=self.multi_address_enabled)
+            check_addresses(self.members, multi_address=self.multi_address_enabled)
+            check_members(self.members, self.groups, self.weights)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+
+
+def check_number(server_id: int | None, members: Mapping[int, Member], data_dir: Path) -> None:
+    """Raise ConfigError if the server does not know which of the members it is."""
+    path, numbers = data_dir / "myid", ", ".join(map(str, sorted(members)))
+    if server_id is None:
+        raise ConfigError(f"{path} is missing: it has to hold the number of this server, one of {numbers}")
+    if server_id not in members:
+        raise ConfigError(f"the number {server_id} in {path} is none of the servers, {numbers}")
 
 
 GROUPS: Final[Mapping[str, type]] = {
@@ -431,16 +442,7 @@ class ServerConfig:
                 "tickTime",
             )
         if self.is_member:
-            self._check_number()
-
-    def _check_number(self) -> None:
-        path, members = self.data_dir / "myid", ", ".join(map(str, sorted(self.quorum.members)))
-        if self.server_id is None:
-            raise ConfigError(
-                f"{path} is missing: it has to hold the number of this server, one of {members}", "dataDir"
-            )
-        if self.server_id not in self.quorum.members:
-            raise ConfigError(f"the number {self.server_id} in {path} is none of the servers, {members}", "dataDir")
+            check_number(self.server_id, self.quorum.members, self.data_dir)
 
     @property
     def is_member(self) -> bool:

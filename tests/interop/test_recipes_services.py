@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.interop.kazoo_clients import WAIT_LIMIT_S
 
-from corral.client import connect
+from corral.client import ChangeKind, connect
 from corral.jute.ops import OpCode
 from corral.jute.records import ConnectRequest
 from corral.recipes import (
@@ -137,7 +137,7 @@ def test_standby(server: Server, root: str) -> None:
                 if not lost:
                     await execution.commit(b"5")
                     lost.append(execution.held.token)
-                    await end_session(zk)
+                    await end_session(execution.held.client)
                     await asyncio.Event().wait()
                 assert execution.last_commit == b"5"
                 assert execution.held.token > lost[0]
@@ -153,8 +153,8 @@ def test_standby(server: Server, root: str) -> None:
             async with zk.cache("/cold") as cache:
                 changes = cache.changes()
                 while not all(f"/cold/{name}/finished" in cache for name in names):
-                    await anext(changes)
-                    zk.reconnect()
+                    if (await anext(changes)).kind is ChangeKind.PUT:
+                        zk.reconnect()
             for worker in workers:
                 worker.cancel()
             await asyncio.wait(workers)

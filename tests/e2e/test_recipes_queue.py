@@ -291,6 +291,29 @@ def test_kazoo_puts_and_takes_in_the_same_queues(zookeeper_shared: Address) -> N
         kazoo.close()
 
 
+def test_the_numbers_begin_anew_when_a_worn_queue_is_empty(zookeeper_shared: Address) -> None:
+    async def main() -> None:
+        async with connect(zookeeper_shared) as zk, connect(zookeeper_shared) as other:
+            await zk.ensure("/queue/entries")
+            await zk.create(f"/queue/entries/entry-100-{2**30:010d}", b"worn")
+            made = (await zk.get("/queue/entries")).stat.czxid
+            queue = LockingQueue(zk, "/queue")
+            item = await queue.take()
+            waiting = asyncio.create_task(queue.take())
+            # There is nothing to take, but not nothing.
+            await _until_children(other, "/queue/waiting", 1)
+            assert (await other.get("/queue/entries")).stat.czxid == made
+            await item.ack()
+            while (await other.get("/queue/entries")).stat.czxid == made:
+                await other.sync()
+            await LockingQueue(other, "/queue").put(b"next")
+            following = await waiting
+            assert following.data == b"next"
+            assert following.path == "/queue/taken/entry-100-0000000000"
+
+    asyncio.run(main())
+
+
 # Under faults
 
 

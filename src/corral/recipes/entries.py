@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
-from corral.client import EventKind
+from corral.client import EventKind, KeeperError
 from corral.client.errors import NoNodeError
 from corral.recipes.endurance import endure
 from corral.recipes.wakeup import Wakeup
@@ -31,6 +31,8 @@ WINDOW_SHARE: Final = 10
 """A window holds the first WINDOW_MIN items or this part of all, whatever is more: memory is bounded, and a queue that
 is worked off is listed some ten times and not more."""
 _SPREAD_MAX: Final = 1024
+_WORN_FROM: Final = 2**30
+"""Half of the numbers that a parent has for its sequential children: at the end of them, the last one sticks."""
 
 
 class Entries:
@@ -53,6 +55,8 @@ class Entries:
         """What happens while it is being listed: to be done again on the result."""
         self._refreshing = asyncio.Lock()
         self._watches: AsyncExitStack | None = None
+        self._is_worn = False
+        """Whether numbers as large as _WORN_FROM have been seen."""
         self._spread = 1.0
         """Takers that get in each other's way take from among so many of the first."""
         self.changed = Wakeup()
@@ -122,6 +126,20 @@ class Entries:
                 continue
             return [name for name in names if name.startswith(PREFIX)]
 
+    async def renew_if_worn(self) -> None:
+        """Let the numbers begin anew if half of them are used up and there is no item at this moment."""
+        if not self._is_worn:
+            return
+        try:
+            acl = (await self._zk.get_acl(self.path)).acl
+            async with self._zk.transaction() as transaction:
+                transaction.delete(self.path)
+                transaction.create(self.path, acl=acl)
+        except KeeperError:
+            # Mostly because there are items; the next time, then.
+            return
+        self._is_worn = False
+
     # Taking names
 
     def pick(self, count: int, before: str | None = None) -> list[str]:
@@ -136,6 +154,7 @@ class Entries:
         picked = [names[index] for index in range(start, min(eligible, start + count))]
         for _ in picked:
             del names[start]
+        self._is_worn = self._is_worn or int(picked[-1][-NUMBER_DIGITS:]) >= _WORN_FROM
         return picked
 
     def give_back(self, names: Iterable[str]) -> None:

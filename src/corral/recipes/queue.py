@@ -130,6 +130,7 @@ class BaseQueue(ABC, Generic[_T]):
                     found = await attempt()
                     if found is not None:
                         return found
+                    await self._entries.renew_if_worn()
                     await self._sleep_until(changed)
         except BaseException:
             if found is not None:

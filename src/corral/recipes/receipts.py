@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from corral.client import Client, Transaction
 
-LOSSES_MAX: Final = 5
+LOSSES_MAX: Final = 10
 """Connections that one transaction may break. A server closes the connection upon what is too large for it, always."""
 
 

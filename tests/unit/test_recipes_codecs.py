@@ -138,6 +138,13 @@ def test_types_that_json_cannot_hold_are_refused_at_once() -> None:
     with pytest.raises(TypeError, match="is no dataclass"):
         DataclassCodec(int)
 
+    @dataclass
+    class Local:
+        pool: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(TypeError, match="Local: its annotations cannot be resolved: name 'Nowhere' is not defined"):
+        DataclassCodec(Local)
+
 
 def test_a_class_may_contain_itself() -> None:
     codec = DataclassCodec(Tree)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import types
 from enum import Enum
+from functools import cache
 from typing import Any, Generic, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
@@ -67,6 +68,16 @@ class DataclassCodec(Generic[_T]):
         return value
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields."""
+    try:
+        return get_type_hints(kind)
+    except NameError as error:
+        # Of a class in a function: its annotations are looked up in the module.
+        raise TypeError(f"{kind.__name__}: its annotations cannot be resolved: {error}") from error
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
@@ -93,7 +104,7 @@ def _check_kind(kind: Any, where: str, seen: set[Any]) -> None:
         return
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         seen.add(kind)
-        for name, hint in get_type_hints(kind).items():
+        for name, hint in _hints(kind).items():
             _check_kind(hint, f"{where}.{name}", seen)
     elif origin in (list, tuple, set, frozenset, Union, types.UnionType) and arguments:
         for argument in arguments:
@@ -164,7 +175,7 @@ def _build_sequence(kind: Any, origin: Any, arguments: tuple[Any, ...], value: A
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _refused(kind, value, where)
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     unknown = sorted(value.keys() - fields.keys())
     if unknown:

@@ -387,7 +387,8 @@ class Client:
             ttl: the service deletes it when it has had no children and no change for so many seconds.
             parents: create those that are missing, as persistent znodes with the same ACL.
             protected: a marker in the name makes it certain whether it was created, over a lost connection too.
-                For sequential znodes, whose name nobody can guess otherwise. Cancelled, it leaves no znode behind.
+                For sequential znodes, whose name nobody can guess otherwise. Cancelled, it leaves no znode behind,
+                unless the client is closed while it has no connection.
 
         Raises:
             NodeExistsError, NoNodeError (no parent), NoChildrenForEphemeralsError, NoAuthError, InvalidAclError,
@@ -758,7 +759,7 @@ class Client:
                     if not kind["ephemeral"] or (session is not None and found.stat.ephemeral_owner == session.id):
                         return found
         except asyncio.CancelledError:
-            self._keeper.spawn(self._remove_marked(parent, marker), f"removal of what {path} has become")
+            self._keeper.tidy(self._remove_marked(parent, marker), f"removal of what {path} has become")
             raise
 
     async def _find_marked(self, parent: str, marker: str) -> list[Created]:

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 PERIODS = 4
 """Looks within a session timeout. After two of them without a send the thread pings: within 3/4 of the timeout."""
 
-_UNCONNECTED_S = 0.1
-"""Between looks while there is no connection: a program may get busy as soon as it has one."""
-
 
 class Heartbeat:
     """Watches over one client's connection from its start to its stop."""

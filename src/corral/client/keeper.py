@@ -86,8 +86,12 @@ class SessionKeeper:
         self._patience: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._failures: dict[Address, str] = {}
+        self._is_ending = False
+        """Whether it is being closed: what is being tidied up may still be sent."""
         self._closing = False
+        """Whether nothing is sent any more."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._chores: set[asyncio.Task[None]] = set()
         self._heartbeat = Heartbeat(lambda: self.connection) if settings.heartbeat else None
 
     # Life
@@ -121,19 +125,27 @@ class SessionKeeper:
 
     async def close(self) -> None:
         """End the session and the connection; what is still under way ends first, or with ConnectionLoss."""
-        if self._closing:
+        if self._is_ending or self._closing:
             await self.feed.reached(State.CLOSED)
             await self._all_over()
             return
-        self._closing = True
+        self._is_ending = True
         try:
             if self.connection is not None:
                 with contextlib.suppress(ConnectionLoss, TimeoutError):
                     async with asyncio.timeout(min(_CLOSE_PATIENCE_S, self.connection.timeout)):
-                        await self._ask(OpCode.CLOSE_SESSION, "closing the session")
+                        await self._end_session()
         finally:
+            self._closing = True
             self._shut_down()
             await self._all_over()
+
+    async def _end_session(self) -> None:
+        if chores := {*self._chores} - {asyncio.current_task()}:
+            await asyncio.wait(chores)
+        self._closing = True
+        if self.connection is not None:
+            await self._ask(OpCode.CLOSE_SESSION, "closing the session")
 
     async def _all_over(self) -> None:
         # A watch's callback may be what closes the client.
@@ -169,6 +181,12 @@ class SessionKeeper:
         if self.feed.state is State.CLOSED:
             task.cancel()
         return task
+
+    def tidy(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """As :meth:`spawn`, for what must not be left undone: a close waits for it, while there is a connection."""
+        task = self.spawn(work, what)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
 
     def _task_over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

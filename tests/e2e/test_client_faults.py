@@ -61,6 +61,7 @@ def test_a_protected_creation_makes_one_znode_or_none(shared: Server, fault: Fau
     assert forced >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BROKEN)
 def test_ensure_and_delete_tree_go_on(shared: Server, fault: Fault) -> None:
     async def scenario(zk: FaultyClient) -> None:

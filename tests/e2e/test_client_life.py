@@ -351,8 +351,7 @@ def test_go_zookeeper_zk_108_after_expiry_all_begins_anew() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("name", ["kazoo_42", "aiozk_28"])
-def test_servers_that_are_behind_us_for_ever_end_the_session(name: str) -> None:
+def test_kazoo_42_aiozk_28_servers_that_are_behind_us_for_ever_end_the_session() -> None:
     # Such a server closes the connection without an answer, for it must not show an older state than was seen.
     async def main() -> None:
         handshakes: list[int] = []

@@ -591,20 +591,20 @@ def test_persist_goes_on_until_it_is_done_or_the_session_has_ended() -> None:
 # Errors
 
 
-@pytest.mark.parametrize("code", [code for code in ErrorCode if code])
-def test_every_error_code_is_an_exception_that_says_which(code: ErrorCode) -> None:
+def test_every_error_code_is_an_exception_that_says_which() -> None:
     async def main() -> None:
         async with Peer() as peer, connected(peer) as (zk, visit):
-            deleting = asyncio.ensure_future(zk.delete("/a"))
-            await visit.answer(OpCode.DELETE, error=code)
-            with pytest.raises(KeeperError) as caught:
-                await deleting
-            assert type(caught.value) is type(error_of(code, ""))
-            assert str(caught.value).startswith("/a: ")
-            if code in ERRORS_BY_CODE:
-                assert caught.value.code is code
-            else:
-                assert str(int(code)) in str(caught.value)
+            for code in filter(None, ErrorCode):
+                deleting = asyncio.ensure_future(zk.delete("/a"))
+                await visit.answer(OpCode.DELETE, error=code)
+                with pytest.raises(KeeperError) as caught:
+                    await deleting
+                assert type(caught.value) is type(error_of(code, ""))
+                assert str(caught.value).startswith("/a: ")
+                if code in ERRORS_BY_CODE:
+                    assert caught.value.code is code
+                else:
+                    assert str(int(code)) in str(caught.value)
 
     asyncio.run(main())
 

@@ -113,8 +113,7 @@ def test_every_event_comes_before_the_answer_that_may_show_it(shared: Server) ->
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("name", ["kazoo_29", "kazoo_151", "kazoo_218", "rust_zookeeper_97"])
-def test_watches_outlive_a_reconnection(shared: Server, name: str) -> None:
+def test_kazoo_29_151_218_rust_zookeeper_97_watches_outlive_a_reconnection(shared: Server) -> None:
     async def main() -> None:
         with Gate(shared.port) as gate:
             async with client(gate.address + "/root") as zk, client(shared.address) as other:

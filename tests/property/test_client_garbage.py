@@ -22,7 +22,7 @@ from corral.jute.records import ConnectResponse
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-QUICK = settings(max_examples=40, deadline=None, derandomize=True)
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 DEEP = settings(max_examples=4000, deadline=None, derandomize=True)
 
 BODIES = st.one_of(

@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,6 +161,24 @@ def test_another_thread_ends_an_election(zk: corral.sync.Client) -> None:
     assert outcome.get(timeout=PATIENCE_S) == "ended quietly"
     with recipes.LeaderLatch(zk, "/leader") as latch:
         assert latch.wait(timeout=PATIENCE_S).is_held
+
+
+def test_a_scope_is_cancelled_at_any_moment(zk: corral.sync.Client) -> None:
+    def work(scope: corral.sync.CancelScope, entered: threading.Event) -> str:
+        entered.set()
+        with scope:
+            recipes.Election(zk, "/leader").run(lambda held: held.lost())
+        return "ended quietly"
+
+    for turn in range(40):
+        scope, entered = corral.sync.CancelScope(), threading.Event()
+        outcome = start(partial(work, scope, entered))
+        assert entered.wait(PATIENCE_S)
+        for _ in range(turn % 8):
+            # A request takes about as long as one of the election's.
+            zk.exists("/")
+        scope.cancel()
+        assert outcome.get(timeout=PATIENCE_S) == "ended quietly"
 
 
 def test_a_scope_that_was_cancelled_before_ends_the_first_call(zk: corral.sync.Client) -> None:

@@ -48,10 +48,12 @@ class Answer:
         self.is_over = True
         self.gate.release()
 
-    def cancel(self) -> None:
-        """From the loop's thread: nobody waits for the reply any more."""
-        if not self.is_over:
-            self.set_exception(asyncio.CancelledError())
+    def cancel(self) -> bool:
+        """From the loop's thread: end it, as far as the caller is concerned. False if it is over."""
+        if self.is_over:
+            return False
+        self.set_exception(asyncio.CancelledError())
+        return True
 
     def refuse(self) -> None:
         """The loop is over, and nothing else will end it; the caller may say so as well as the loop's thread."""
@@ -91,9 +93,8 @@ class LoopCall(Answer):
         else:
             future.add_done_callback(self._done)
 
-    def cancel(self) -> None:
-        if self.future is not None:
-            self.future.cancel()
+    def cancel(self) -> bool:
+        return self.future is not None and self.future.cancel()
 
     def _done(self, future: asyncio.Future[Any]) -> None:
         if self.is_over:

@@ -383,7 +383,8 @@ class Client(Twin[AsyncClient], of=AsyncClient):
             ttl: the service deletes it when it has had no children and no change for so many seconds.
             parents: create those that are missing, as persistent znodes with the same ACL.
             protected: a marker in the name makes it certain whether it was created, over a lost connection too.
-                For sequential znodes, whose name nobody can guess otherwise. Cancelled, it leaves no znode behind.
+                For sequential znodes, whose name nobody can guess otherwise. Cancelled, it leaves no znode behind,
+                unless the client is closed while it has no connection.
 
         Raises:
             NodeExistsError, NoNodeError (no parent), NoChildrenForEphemeralsError, NoAuthError, InvalidAclError,

@@ -171,10 +171,16 @@ class Portal:
             # The traceback refers to this frame.
             del answer
 
-    def _cancel(self, call: Answer) -> None:
+    def _cancel(self, call: Answer, missed: Callable[[], None] | None = None) -> None:
+        """Cancel it in the loop's thread; ``missed`` is called there if it is over by then."""
+
+        def cancel() -> None:
+            if not call.cancel() and missed is not None:
+                missed()
+
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(call.cancel)
+                self._loop.call_soon_threadsafe(cancel)
 
     def _refused(self) -> RuntimeError:
         reason = self._life.refusal or CLOSED

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 import weakref
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,7 +111,7 @@ class Scope:
         self._outer: Scope | None = None
         self._lock = threading.Lock()
         self._is_cancelled = False
-        self._cancel_call: Callable[[], None] | None = None
+        self._cancel_call: Callable[[Callable[[], None]], None] | None = None
 
     def open(self) -> None:
         """From here on, this thread is in it."""
@@ -123,28 +124,38 @@ class Scope:
 
     def cancel(self) -> None:
         """From any other thread."""
+        self._deliver()
+
+    def _deliver(self, missed: Callable[[Callable[[], None]], None] | None = None) -> None:
+        """Cancel the call that the thread is in, unless it is the one that was ``missed`` because it was over."""
         with self._lock:
-            if self._cancel_call is not None:
-                self._cancel_call()
-            else:
+            cancel_call = self._cancel_call
+            if cancel_call is None or cancel_call is missed:
                 self._is_cancelled = True
+            else:
+                cancel_call(partial(self._deliver, cancel_call))
 
     def check(self) -> None:
         """Raise CancelledError if it was cancelled, and no call has raised it yet."""
+        self._go_on(None)
+        if self._outer is not None:
+            self._outer.check()
+
+    def enter(self, cancel_call: Callable[[Callable[[], None]], None]) -> None:
+        """The thread will wait for a call. Raises CancelledError if this was cancelled before.
+
+        ``cancel_call`` cancels it, and calls its argument if it was over by then.
+        """
+        self._go_on(cancel_call)
+        if self._outer is not None:
+            self._outer.enter(cancel_call)
+
+    def _go_on(self, cancel_call: Callable[[Callable[[], None]], None] | None) -> None:
         with self._lock:
             if self._is_cancelled:
                 self._is_cancelled = False
                 raise asyncio.CancelledError
-        if self._outer is not None:
-            self._outer.check()
-
-    def enter(self, cancel_call: Callable[[], None]) -> None:
-        """The thread will wait for a call. Raises CancelledError if this was cancelled before."""
-        self.check()
-        with self._lock:
             self._cancel_call = cancel_call
-        if self._outer is not None:
-            self._outer.enter(cancel_call)
 
     def leave(self) -> None:
         """The call is over."""

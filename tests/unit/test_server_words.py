@@ -76,7 +76,9 @@ def test_while_not_serving(tmp_path: Path, word: str) -> None:
         elif word == "isro":
             assert told == "null"
         else:
-            assert told == "This ZooKeeper instance is not currently serving requests\n"
+            # Apache ends the line of all words but this one.
+            end = "" if word == "hash" else "\n"
+            assert told == f"This ZooKeeper instance is not currently serving requests{end}"
 
     play(tmp_path, scenario)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from corral.quorum.counting import is_quorum
 from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, pack
+from corral.server.stats import ReplySizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ class Broadcast:
         self._done: Callable[[], None] | None = None
         self._is_stopped = False
         self.last_proposed = history.last_zxid
+        self.proposal_sizes = ReplySizes()
 
     def append(self, zxid: int, entry: bytes) -> None:
         """Take a transaction for the next batch."""
@@ -56,6 +58,8 @@ class Broadcast:
         self._gathered = []
         self._done = done
         self.last_proposed = last_zxid = batch[-1][0]
+        for _, entry in batch:
+            self.proposal_sizes.add(len(entry))
         proposals = b"".join([pack(PROPOSAL, *each) for each in batch])
         for listener in list(self.listeners.values()):
             if not listener.is_observer:

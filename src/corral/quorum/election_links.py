@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +51,7 @@ class ElectionLinks:
         connect_timeout_s: float = 5.0,
         hello_timeout_s: float = 10.0,
         tells_all_addresses: bool = False,
+        keepalive: bool = False,
     ) -> None:
         self.me = me
         self._own_addresses = own_addresses
@@ -58,6 +60,7 @@ class ElectionLinks:
         self._connect_timeout_s = connect_timeout_s
         self._hello_timeout_s = hello_timeout_s
         self._tells_all_addresses = tells_all_addresses
+        self._keepalive = keepalive
         self._listeners: list[asyncio.Server] = []
         self._links: dict[int, asyncio.StreamWriter] = {}
         self._newest: dict[int, bytes] = {}
@@ -174,6 +177,8 @@ class ElectionLinks:
     def _adopt(self, sid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._drop(sid)
         self._links[sid] = writer
+        if self._keepalive:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         newest = self._newest.get(sid)
         if newest is not None:
             writer.write(_INT.pack(len(newest)) + newest)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corral.quorum.election import Elected, Election
 from corral.quorum.election_links import ElectionLinks
 from corral.quorum.vote import Role, decode_notification
+from corral.server.config import QuorumConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,30 +18,72 @@ if TYPE_CHECKING:
     from corral.quorum.ensemble import Ensemble
     from corral.server.config.membership import PeerAddress
 
+BIND_PAUSE_S: Final = 1.0
+"""Between two attempts to listen for elections."""
+
 log = logging.getLogger(__name__)
 
 
 class Elector:
     """One server's voice in elections, from :meth:`start` to :meth:`close`; it answers others at any time."""
 
-    def __init__(self, me: int, ensemble: Ensemble) -> None:
+    def __init__(
+        self,
+        me: int,
+        ensemble: Ensemble,
+        settings: QuorumConfig | None = None,
+        *,
+        listens_at: Sequence[PeerAddress] = (),
+        hello_timeout_s: float = 10.0,
+    ) -> None:
+        """``listens_at`` is where it listens, if that is not where the others look for it."""
         self.me = me
-        self.election = Election(me, ensemble)
-        self.links = ElectionLinks(me, ensemble.members[me].addresses, self._addresses, self._receive)
+        self._settings = settings = settings or QuorumConfig()
+        self._listens_at = listens_at or ensemble.members[me].addresses
+        self.election = Election(
+            me,
+            ensemble,
+            resend_first_s=settings.first_notification_interval_ms / 1000,
+            resend_max_s=settings.last_notification_interval_ms / 1000,
+        )
+        self.links = ElectionLinks(
+            me,
+            ensemble.members[me].addresses,
+            self._addresses,
+            self._receive,
+            connect_timeout_s=settings.connect_timeout_ms / 1000,
+            hello_timeout_s=hello_timeout_s,
+            tells_all_addresses=settings.multi_address_enabled,
+            keepalive=settings.tcp_keepalive,
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._elected: asyncio.Future[Elected] | None = None
 
     async def start(self) -> None:
         """Listen for the others. Raises OSError."""
         self._loop = asyncio.get_running_loop()
-        for address in self.election.committed.members[self.me].addresses:
-            await self.links.listen(address.host, address.election_port)
+        for address in self._listens_at:
+            await self._listen(address)
 
     async def close(self) -> None:
         """Say nothing more, and hear nothing."""
         if self._timer is not None:
             self._timer.cancel()
         await self.links.close()
+
+    async def _listen(self, address: PeerAddress) -> None:
+        attempts = self._settings.bind_attempts
+        while True:
+            try:
+                await self.links.listen(address.host, address.election_port)
+            except OSError as error:
+                attempts -= 1
+                if attempts == 0:
+                    raise
+                log.warning("cannot listen for elections yet: %s", error)
+                await asyncio.sleep(BIND_PAUSE_S)
+            else:
+                return
 
     async def elect(self, zxid: int, epoch: int) -> Elected:
         """Take part in an election until it has a result."""

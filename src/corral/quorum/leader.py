@@ -14,6 +14,7 @@ from corral.jute.ops import OpCode
 from corral.jute.primitives import JuteError
 from corral.quorum.broadcast import Broadcast
 from corral.quorum.counting import Acknowledgements, EpochChoice, is_quorum
+from corral.quorum.monitoring import LearnersInStep
 from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
 from corral.quorum.packets import (
     ACK,
@@ -25,7 +26,7 @@ from corral.quorum.packets import (
     decode_sessions,
     pack,
 )
-from corral.quorum.serving import LeaderServer
+from corral.quorum.serving import LeaderServer, Post
 from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.sync_plan import Way, plan_sync
 from corral.storage.snapshot import SnapshotEncoder
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
     from corral.quorum.ensemble import Ensemble
     from corral.quorum.history import EpochOnDisk, History
+    from corral.server.client_port import ClientPort
     from corral.server.config import ServerConfig
+    from corral.server.config.membership import PeerAddress
 
 _UNSENT_MAX_BYTES: Final = 64 << 20
 """A learner that leaves so much unread, though it was in step, is dropped: it will be brought into step anew."""
@@ -90,6 +93,8 @@ class Leader:
         init_limit: int,
         sync_limit: int,
         serving: Callable[[int], None],
+        client_port: ClientPort,
+        listens_at: Sequence[PeerAddress],
     ) -> None:
         self.me = me
         self.history = history
@@ -99,6 +104,8 @@ class Leader:
         self._init_limit = init_limit
         self._sync_limit = sync_limit
         self._serving = serving
+        self._post = Post(me, lambda: ensembles()[0], client_port)
+        self._listens_at = listens_at
         self.server: LeaderServer | None = None
         self.learners: dict[int, Learner] = {}
         self.epoch = 0
@@ -123,7 +130,7 @@ class Leader:
         over = asyncio.get_running_loop().create_future()
         self._over: asyncio.Future[str] = over
         try:
-            for address in self._ensembles()[0].members[self.me].addresses:
+            for address in self._listens_at:
                 self._listeners.append(
                     await asyncio.start_server(
                         self._accept, address.host, address.quorum_port, limit=STREAM_BUFFER_BYTES
@@ -160,7 +167,7 @@ class Leader:
         tree.last_zxid = max(tree.last_zxid, entered.epoch << 32)
         broadcast = Broadcast(self.me, self.history, self._ensembles)
         self._broadcast = broadcast
-        server = LeaderServer(self.config, self.history.database, broadcast, self.me)
+        server = LeaderServer(self.config, self.history.database, self._post, broadcast, self._learners_in_step)
         await server.start()
         server.leading.exhausted = self._exhausted
         self.server = server
@@ -169,6 +176,13 @@ class Leader:
         self._serving(self.epoch)
         self._started.set()
         log.info("server %d leads epoch %d", self.me, self.epoch)
+
+    def _learners_in_step(self) -> LearnersInStep:
+        in_step = [each for each in self.learners.values() if each.is_in_step]
+        followers = [each.sid for each in in_step if not each.is_observer]
+        voters = self._ensembles()[0].voters
+        strangers = sum(sid not in voters for sid in followers)
+        return LearnersInStep(len(self.learners), len(followers), strangers, len(in_step) - len(followers))
 
     def _exhausted(self) -> None:
         if not self._over.done():

@@ -25,7 +25,7 @@ from corral.quorum.packets import (
     PacketType,
     pack,
 )
-from corral.quorum.serving import LearnerServer
+from corral.quorum.serving import LearnerServer, Post
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.storage.errors import StorageError
 
@@ -64,6 +64,7 @@ class Learning:
         init_limit: int,
         sync_limit: int,
         serving: Callable[[int], None],
+        post: Post,
     ) -> None:
         self.me = me
         self.history = history
@@ -76,6 +77,9 @@ class Learning:
         self._init_limit = init_limit
         self._sync_limit = sync_limit
         self._serving = serving
+        self._post = post
+        limit = config.quorum.connect_limit
+        self._connect_for_s = limit * self._tick_s if limit else _CONNECT_FOR_S
         self.server: LearnerServer | None = None
         self.epoch = 0
         self._stream: PacketStream
@@ -104,7 +108,7 @@ class Learning:
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        pause, give_up_at = _CONNECT_PAUSE_FIRST_S, loop.time() + _CONNECT_FOR_S
+        pause, give_up_at = _CONNECT_PAUSE_FIRST_S, loop.time() + self._connect_for_s
         while True:
             for address in self._addresses:
                 try:
@@ -235,8 +239,14 @@ class Learning:
                 raise JuteError(f"{packet!r} is not what a leader sends now")
 
     async def _start_serving(self) -> None:
-        mode = "observer" if self._is_observer else "follower"
-        server = LearnerServer(self.config, self.history.database, self._stream.write, self.me, mode)
+        server = LearnerServer(
+            self.config,
+            self.history.database,
+            self._post,
+            self._stream.write,
+            self.leader,
+            is_observer=self._is_observer,
+        )
         await server.start()
         self.server = server
         # It is what tells the leader that it is served now; the leader counts it no more.

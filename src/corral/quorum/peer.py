@@ -10,16 +10,21 @@ from corral.quorum.elector import Elector
 from corral.quorum.history import History
 from corral.quorum.leader import Leader
 from corral.quorum.learner import Learning
+from corral.quorum.serving import Post
 from corral.quorum.vote import Role
+from corral.server.client_port import ClientPort
 from corral.server.database import Database
 from corral.server.machine import Machine
 from corral.server.stats import ServerStats
 from corral.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corral.quorum.election import Elected
     from corral.quorum.ensemble import Ensemble
-    from corral.server.config import ServerConfig
+    from corral.server.config import QuorumConfig, ServerConfig
+    from corral.server.config.membership import PeerAddress
     from corral.server.standalone import Server
 
 log = logging.getLogger(__name__)
@@ -47,7 +52,17 @@ class Peer:
         self._stats = ServerStats(machine.clock.monotonic_ms())
         self._database = Database(config, self._stats, failed=self._fail, machine=machine)
         self.history = History(self._database, filesystem=machine.filesystem)
-        self.elector = Elector(me, ensemble)
+        self._listens_at = listening_places(me, ensemble, config.quorum)
+        hello_timeout_ms = config.quorum.hello_timeout_ms
+        self.elector = Elector(
+            me,
+            ensemble,
+            config.quorum,
+            listens_at=self._listens_at,
+            hello_timeout_s=(sync_limit * config.tick_time_ms if hello_timeout_ms < 0 else hello_timeout_ms) / 1000,
+        )
+        self.client_port = ClientPort(config, machine)
+        self._chance = machine.chance
         self.term: Leader | Learning | None = None
         self.failed: StorageError | None = None
         self.stopped = asyncio.Event()
@@ -70,10 +85,12 @@ class Peer:
         """Open the database and take part. Raises StorageError, or OSError if it cannot listen."""
         loop = asyncio.get_running_loop()
         try:
+            # The port first: a server that cannot listen must not touch the data of the one that does.
+            await self.client_port.open()
             self._database.open(loop)
             await self.elector.start()
         except BaseException:
-            self._database.close()
+            await self._give_back()
             raise
         self._runner = loop.create_task(self._run(), name=f"corral-peer-{self.me}")
         self._runner.add_done_callback(self._runner_over)
@@ -83,9 +100,13 @@ class Peer:
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait([self._runner])
+        await self._give_back()
+        self.stopped.set()
+
+    async def _give_back(self) -> None:
+        await self.client_port.close()
         await self.elector.close()
         self._database.close()
-        self.stopped.set()
 
     def _runner_over(self, runner: asyncio.Task[None]) -> None:
         if runner.cancelled():
@@ -118,6 +139,8 @@ class Peer:
                     await self.term.learn()
             finally:
                 self.term = None
+            if elected.role is Role.OBSERVING:
+                await asyncio.sleep(self._chance.random() * self.config.quorum.observer_reconnect_delay_ms / 1000)
 
     def _begin_term(self, elected: Elected) -> Leader | Learning:
         serving = self.elector.election.serving
@@ -130,6 +153,8 @@ class Peer:
                 init_limit=self._init_limit,
                 sync_limit=self._sync_limit,
                 serving=serving,
+                client_port=self.client_port,
+                listens_at=self._listens_at,
             )
         return Learning(
             self.me,
@@ -142,4 +167,13 @@ class Peer:
             init_limit=self._init_limit,
             sync_limit=self._sync_limit,
             serving=serving,
+            post=Post(self.me, lambda: self.elector.election.committed, self.client_port),
         )
+
+
+def listening_places(me: int, ensemble: Ensemble, settings: QuorumConfig) -> Sequence[PeerAddress]:
+    """Where a member listens for the others; no host is every address of the machine."""
+    places = settings.listens_at or ensemble.members[me].addresses
+    if settings.listen_on_all_addresses:
+        return [place._replace(host="") for place in places]
+    return places

@@ -11,6 +11,7 @@ from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
 from corral.jute.primitives import decode_text, encode_text
 from corral.jute.records import PathRequest, PathResponse
+from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
 from corral.quorum.packets import ForwardedRequest, PacketType, encode_sessions, pack
 from corral.server.connection import WRITES
 from corral.server.pipeline import WritePipeline
@@ -19,14 +20,17 @@ from corral.server.standalone import Server
 from corral.tree.digest import DIGEST_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+    from corral.quorum.broadcast import Broadcast
+    from corral.quorum.ensemble import Ensemble
+    from corral.quorum.monitoring import LearnersInStep
     from corral.quorum.packets import Packet
+    from corral.server.client_port import ClientPort
     from corral.server.config import ServerConfig
     from corral.server.connection import Connection
     from corral.server.database import Database
-    from corral.server.pipeline import Commitment
     from corral.server.sessions import Session
     from corral.server.writes import Writes
     from corral.tree.acl import Identity
@@ -58,6 +62,14 @@ def answer(connection: Connection, xid: int, zxid: int, error: int, body: bytes)
     connection.writes_answered += 1
     if connection.waiting and connection.waiting[0] is not None:
         connection.serve_waiting()
+
+
+class Post(NamedTuple):
+    """What the servers of a member, which follow each other, have in common."""
+
+    me: int
+    ensemble: Callable[[], Ensemble]
+    client_port: ClientPort
 
 
 # Leading
@@ -92,6 +104,11 @@ class LeaderPipeline(WritePipeline):
         self.when_applied(lambda: self._answer_sync(connection, xid, body))
         return None
 
+    @property
+    def pending_syncs(self) -> int:
+        """How many syncs wait."""
+        return len(self._syncs)
+
     def when_applied(self, call: Callable[[], None]) -> None:
         """Call when all that has been proposed until now is applied."""
         self._syncs.append((self.zxid, call))
@@ -113,22 +130,59 @@ class LeaderPipeline(WritePipeline):
             self.dirty[connection] = None
 
 
-class LeaderServer(Server):
+class MemberServer(Server):
+    """What all servers of a member have in common."""
+
+    def __init__(self, config: ServerConfig, database: Database, post: Post) -> None:
+        super().__init__(config, database=database, client_port=post.client_port)
+        self.server_id = post.me
+        self.post = post
+
+    def membership_text(self) -> str:
+        """What ``conf`` tells of the ensemble."""
+        return configuration_text(self.post.me, self.config.quorum, self.post.ensemble())
+
+    def membership_figures(self) -> Iterator[tuple[str, object]]:
+        """What ``mntr`` tells of the ensemble, by name."""
+        roles = {"leader": "leading", "follower": "following", "observer": "observing"}
+        yield "peer_state", f"{roles[self.mode]} - broadcast"
+        yield "quorum_size", len(self.post.ensemble().voters)
+
+
+class LeaderServer(MemberServer):
     """The server of the member that leads: its pipeline's transactions are committed by a quorum."""
 
     mode = "leader"
     ordered_operations = _ORDERED
 
-    def __init__(self, config: ServerConfig, database: Database, commitment: Commitment, server_id: int) -> None:
-        super().__init__(config, database=database)
-        self.server_id = server_id
-        self._commitment = commitment
+    def __init__(
+        self,
+        config: ServerConfig,
+        database: Database,
+        post: Post,
+        broadcast: Broadcast,
+        in_step: Callable[[], LearnersInStep],
+    ) -> None:
+        super().__init__(config, database, post)
+        self._broadcast = broadcast
+        self._in_step = in_step
+        self.takes_clients = config.quorum.leader_serves
         self.leading: LeaderPipeline
 
     def _make_writes(self) -> Writes:
         self.tree.keeps_digest = False
-        self.leading = self.make_pipeline(self._commitment, LeaderPipeline)
+        self.leading = self.make_pipeline(self._broadcast, LeaderPipeline)
         return self.leading
+
+    def leadership_text(self) -> str:
+        """What ``srvr`` tells of a leader."""
+        return proposals_text(self._broadcast)
+
+    def membership_figures(self) -> Iterator[tuple[str, object]]:
+        """What ``mntr`` tells of the ensemble, by name."""
+        yield from super().membership_figures()
+        uptime_ms = self.clock.monotonic_ms() - self.stats.started_ms
+        yield from leader_figures(self._in_step(), self._broadcast, self.leading.pending_syncs, uptime_ms)
 
     def forwarded(self, request: ForwardedRequest, identities: Sequence[Identity], owner: object) -> None:
         """A learner's client wants to write."""
@@ -336,18 +390,25 @@ class LearnerSessions(SessionTracker):
         return encode_sessions(list(touched.items()))
 
 
-class LearnerServer(Server):
+class LearnerServer(MemberServer):
     """The server of a member that learns: reads are its own, writes go to the leader."""
 
     ordered_operations = _ORDERED
     owns_sessions = False
 
     def __init__(
-        self, config: ServerConfig, database: Database, send: Callable[[bytes], None], server_id: int, mode: str
+        self,
+        config: ServerConfig,
+        database: Database,
+        post: Post,
+        send: Callable[[bytes], None],
+        leader: int,
+        *,
+        is_observer: bool,
     ) -> None:
-        super().__init__(config, database=database)
-        self.server_id = server_id
-        self.mode = mode
+        super().__init__(config, database, post)
+        self.mode = "observer" if is_observer else "follower"
+        self._leader = leader
         self._send = send
         self._asked: dict[int, tuple[Connection, int]] = {}
         """Sessions of which the leader has been asked whether they live, and who wants to know."""
@@ -363,6 +424,12 @@ class LearnerServer(Server):
         first_id = first_session_id(self.server_id, self.clock.monotonic_ms())
         self.learner_sessions = LearnerSessions(self.config.tick_time_ms, first_id)
         return self.learner_sessions
+
+    def membership_figures(self) -> Iterator[tuple[str, object]]:
+        """What ``mntr`` tells of the ensemble, by name."""
+        yield from super().membership_figures()
+        if self.mode == "observer":
+            yield "observer_master_id", self._leader
 
     def renew(self, connection: Connection, session_id: int, timeout_ms: int) -> None:
         """Ask the leader whether the session lives."""

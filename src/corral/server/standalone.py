@@ -36,8 +36,9 @@ from corral.tree.watches import WatchTables
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from corral.server.client_port import ClientPort
     from corral.server.clock import Clock
     from corral.server.config import ServerConfig
     from corral.server.pipeline import Commitment
@@ -69,6 +70,8 @@ class Server:
     """What it is to its ensemble, for the admin words."""
     owns_sessions = True
     """Whether it is the one that ends sessions, and deletes the znodes that have outlived their use."""
+    takes_clients = True
+    """Whether clients that come to the client port are served."""
     ordered_operations = WRITES
     """What is answered in the order of the transactions; everything else at once, unless it waits behind such a one."""
 
@@ -80,8 +83,13 @@ class Server:
         filesystem: FileSystem = REAL,
         chance: random.Random | None = None,
         database: Database | None = None,
+        client_port: ClientPort | None = None,
     ) -> None:
-        """A ``database`` that is given is open, and stays so when the server stops; its machine serves for both."""
+        """Prepare a server.
+
+        A ``database`` that is given is open, and stays so when the server stops; its machine serves for both. So does
+        a ``client_port``; without one the server listens by itself.
+        """
         self.config = config
         if database is None:
             machine = Machine(clock=clock, filesystem=filesystem, chance=chance)
@@ -98,7 +106,7 @@ class Server:
         self.throttle = ConnectThrottle(config.connection_throttle, self.clock, self.chance)
         self.watches = WatchTables(self.stats.watchers_told)
         self.complaints = Complaints(self.clock)
-        self.words = FourLetterWords(self)
+        self.words = FourLetterWords(config, self)
         self.handshakes = Handshakes(self)
         self.connections: dict[Connection, None] = {}
         self.gate = RequestGate(self) if RequestGate.is_needed(config) else None
@@ -117,6 +125,7 @@ class Server:
         self._leaving: dict[Connection, int] = {}
         """Connections closed with something unsent, and when they will be cut off."""
         self._expiry_due_ms = 0
+        self._client_port = client_port
         self._listener: asyncio.Server | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.outstanding_limit = config.limits.global_outstanding_limit
@@ -128,6 +137,17 @@ class Server:
         """Load the data and listen. Raises StorageError, or OSError if the address cannot be had."""
         self._loop = asyncio.get_running_loop()
         self.soon = self._loop.call_soon
+        if self._client_port is None:
+            await self._open()
+        else:
+            self._take_over()
+            self.port = self._client_port.port
+            if self.takes_clients:
+                self._client_port.server = self
+        self.serving = True
+        self._start_timers()
+
+    async def _open(self) -> None:
         try:
             # The port first: a server that cannot listen must not touch the data of the one that does.
             listening = self._bind()
@@ -144,8 +164,6 @@ class Server:
         except BaseException:
             self._release()
             raise
-        self.serving = True
-        self._start_timers()
 
     def _bind(self) -> socket.socket:
         """A socket that listens at the client address."""
@@ -431,6 +449,18 @@ class Server:
         return self._newcomers.get(connection, self.clock.monotonic_ms())
 
     # Facts for the admin words
+
+    def membership_text(self) -> str:
+        """What ``conf`` tells of the ensemble."""
+        return ""
+
+    def leadership_text(self) -> str:
+        """What ``srvr`` tells of a leader."""
+        return ""
+
+    def membership_figures(self) -> Iterator[tuple[str, object]]:
+        """What ``mntr`` tells of the ensemble, by name."""
+        return iter(())
 
     def settle_figures(self) -> None:
         """Bring the figures that are added up aside up to date."""

@@ -24,6 +24,7 @@ from corral.storage.files import list_logs, list_snapshots
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from corral.server.config import ServerConfig
     from corral.server.connection import Connection
     from corral.server.standalone import Server
 
@@ -40,28 +41,41 @@ def version_line() -> str:
 
 
 class FourLetterWords:
-    """Answers words for one server."""
+    """Answers words for one server, or for a member of an ensemble that has none as it has no leader."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, config: ServerConfig, server: Server | None) -> None:
+        self.config = config
+        self._server = server
         self.trace_mask = DEFAULT_TRACE_MASK
+
+    @property
+    def server(self) -> Server:
+        """Who serves; only asked by words that need it."""
+        assert self._server is not None
+        return self._server
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether clients are served."""
+        return self._server is not None and self._server.serving
 
     def serve(self, connection: Connection, word: bytes, argument: bytes) -> None:
         """Answer and close."""
+        if word != TELNET_BREAK:
+            connection.out.append(self.answer(word, argument).encode())
+        connection.close()
+
+    def answer(self, word: bytes, argument: bytes) -> str:
+        """What is said to a word."""
         name = word.decode("latin-1")
         spec = WORDS[word]
-        if word == TELNET_BREAK:
-            connection.close()
-            return
-        if not self.server.config.answers_word(name):
-            text = f"{name} is not executed because it is not in the whitelist.\n"
-        elif spec.needs_service and not self.server.serving:
-            text = _NOT_SERVING
-        else:
+        if not self.config.answers_word(name):
+            return f"{name} is not executed because it is not in the whitelist.\n"
+        if spec.needs_service:
+            if not self.is_serving:
+                return _NOT_SERVING.rstrip() if name == "hash" else _NOT_SERVING
             self.server.settle_figures()
-            text = spec.answer(self, argument)
-        connection.out.append(text.encode("utf-8"))
-        connection.close()
+        return spec.answer(self, argument)
 
     # The words
 
@@ -69,7 +83,7 @@ class FourLetterWords:
         return "imok"
 
     def isro(self, _: bytes) -> str:
-        return "rw" if self.server.serving else "null"
+        return "rw" if self.is_serving else "null"
 
     def gtmk(self, _: bytes) -> str:
         return str(self.trace_mask)
@@ -109,9 +123,9 @@ class FourLetterWords:
             "minSessionTimeout": config.min_session_timeout_ms,
             "maxSessionTimeout": config.max_session_timeout_ms,
             "clientPortListenBacklog": config.listen_backlog,
-            "serverId": 0,
+            "serverId": config.server_id if config.is_member else 0,
         }
-        return "".join(f"{key}={value}\n" for key, value in lines.items())
+        return "".join(f"{key}={value}\n" for key, value in lines.items()) + server.membership_text()
 
     def srvr(self, _: bytes) -> str:
         return f"Zookeeper version: {version_line()}\n{self._state()}"
@@ -132,6 +146,7 @@ class FourLetterWords:
             f"Zxid: 0x{server.tree.last_zxid:x}\n"
             f"Mode: {server.mode}\n"
             f"Node count: {len(server.tree.nodes)}\n"
+            f"{server.leadership_text()}"
         )
 
     def cons(self, _: bytes) -> str:
@@ -140,11 +155,17 @@ class FourLetterWords:
     def dump(self, _: bytes) -> str:
         server = self.server
         now_ms = server.clock.monotonic_ms()
-        buckets = server.tracker.buckets()
-        lines = ["SessionTracker dump:", f"Session Sets ({len(buckets)})/({len(server.tracker)}):"]
-        for deadline_ms, session_ids in buckets:
-            lines.append(f"{len(session_ids)} expire at {_java_date(deadline_ms - now_ms)}:")
-            lines.extend(f"\t0x{_unsigned(session_id):x}" for session_id in session_ids)
+        lines = ["SessionTracker dump:"]
+        if server.owns_sessions:
+            buckets = server.tracker.buckets()
+            lines.append(f"Session Sets ({len(buckets)})/({len(server.tracker)}):")
+            for deadline_ms, session_ids in buckets:
+                lines.append(f"{len(session_ids)} expire at {_java_date(deadline_ms - now_ms)}:")
+                lines.extend(f"\t0x{_unsigned(session_id):x}" for session_id in session_ids)
+        else:
+            sessions = server.tree.sessions
+            lines.append(f"Global Sessions({len(sessions)}):")
+            lines.extend(f"0x{_unsigned(each):x}\t{timeout_ms}ms" for each, timeout_ms in sorted(sessions.items()))
         lines.append("ephemeral nodes dump:")
         owners = {owner: paths for owner, paths in server.tree.ephemerals.items() if paths}
         lines.append(f"Sessions with Ephemerals ({len(owners)}):")
@@ -227,6 +248,7 @@ class FourLetterWords:
         soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         yield "version", version_line()
         yield "server_state", server.mode
+        yield from server.membership_figures()
         yield "avg_latency", round(stats.latency.average, 4)
         yield "max_latency", stats.latency.maximum
         yield "min_latency", stats.latency.minimum or 0

@@ -1034,7 +1034,7 @@ def _has_loop(node: ast.AST) -> bool:
 _WORDS: Final = (
     (re.compile(r"\b([Aa])n (``)?async (with|for)\b"), r"\1 \2\3"),
     (re.compile(r"\basync (with|for|def)\b"), r"\1"),
-    (re.compile(r"\(await ((?:[^()]|\([^()]*\))*)\)(?=\.)"), r"\1"),
+    (re.compile(r"\(await ((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)(?=\.)"), r"\1"),
     (re.compile(r"\bawait (?=[\w(])"), ""),
     (re.compile(r"\b[Aa]n async(?:hronous)? (iterator|context manager)"), r"an \1"),
     (re.compile(r"\basync(?:hronous)? (iterator|context manager)"), r"\1"),

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import children, clients, idle, machine, memory, restart, snapshot, startup, throughput, watchers
+from bench import children, clients, handover, idle, machine, memory, restart, snapshot, startup, throughput, watchers
 from bench.bench import PLACEMENTS, Bench, say
 from bench.errors import BenchError
 from bench.million import Million
@@ -23,6 +23,7 @@ _MEASUREMENTS: dict[str, Callable[[Bench, Million], list[Section]]] = {
     "restart": restart.measure,
     "watchers": lambda bench, _: watchers.measure(bench),
     "idle": lambda bench, _: idle.measure(bench),
+    "handover": lambda bench, _: handover.measure(bench),
     "clients": lambda bench, _: clients.measure(bench),
     "children": lambda bench, _: children.measure(bench),
     "snapshot": snapshot.measure,

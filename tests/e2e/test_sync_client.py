@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -63,6 +64,15 @@ def test_operations(zk: corral.sync.Client) -> None:
         zk.get("/b")
     with pytest.raises(TypeError, match="a path is a str"):
         zk.get(b"/b")  # type: ignore[arg-type]
+
+
+def test_asyncios_own_loop_does_as_well(zookeeper_shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with corral.sync.connect(str(zookeeper_shared)) as zk:
+        assert isinstance(zk._portal._loop, asyncio.SelectorEventLoop)
+        zk.create("/a", bytes(500_000))
+        assert zk.get("/a").data == bytes(500_000)
+        assert [path for path, _ in zk.walk("/a")] == ["/a"]
 
 
 def test_a_transaction(zk: corral.sync.Client) -> None:

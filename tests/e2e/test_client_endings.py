@@ -219,6 +219,27 @@ def test_go_zookeeper_15_nothing_is_left_of_connections_that_broke(shared: Serve
     asyncio.run(main())
 
 
+def test_a_program_that_ends_without_a_close_leaves_no_thread_and_no_session(shared: Server) -> None:
+    made: list[Client] = []
+
+    async def main() -> None:
+        made.append(await connect(shared.address).start())
+        assert len(shared.connections()) == 1
+
+    asyncio.run(main())
+    (zk,) = made
+    assert zk.state is State.CLOSED
+    while shared.connections():
+        # The socket is closed; the server sees it a moment later.
+        time.sleep(0.001)
+
+    async def afterwards() -> None:
+        with pytest.raises(ClientClosedError):
+            await zk.get("/")
+
+    asyncio.run(afterwards())
+
+
 # Cancellation
 
 

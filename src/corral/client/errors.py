@@ -1,7 +1,8 @@
 """What a call may raise: the protocol's errors, and those of the client's own making.
 
 Every call ends in one of these ways: its result; an error that the server answered; :class:`ConnectionLoss` (the
-operation may or may not have been done, unless ``sent`` is false); :class:`SessionExpired`; its own cancellation.
+operation may or may not have been done; certainly not if it is :class:`NotSent`); :class:`SessionExpired`;
+:class:`ClientClosedError`; its own cancellation.
 """
 
 from __future__ import annotations

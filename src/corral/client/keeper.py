@@ -190,11 +190,12 @@ class SessionKeeper:
 
     def _task_over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        self._loop.call_exception_handler({"message": f"{task.get_name()} failed", "exception": error, "task": task})
-        if task is self._runner:
-            # A mistake of ours. Nobody must wait for a connection that nobody will make.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failure = {"message": f"{task.get_name()} failed", "exception": error, "task": task}
+            self._loop.call_exception_handler(failure)
+        if task is self._runner and not self._closing:
+            # A mistake of ours, or the program ends without a close. Nobody must wait for a connection that nobody will
+            # make, and the heartbeat must not keep a session alive that nobody uses any more.
             self._closing = True
             self._shut_down()
 
@@ -266,14 +267,14 @@ class SessionKeeper:
         """
         if self._closing or self._runner is None:
             raise self._closed_error()
-        if self.connection is None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._session_timeout):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._session_timeout):
+                while self.connection is None and not self._closing:
                     await self.feed.reached(State.CONNECTED, State.CONNECTED_READ_ONLY)
-            if self._closing:
-                raise self._closed_error()
-            if self.connection is None:
-                raise NotSent(f"authentication by {scheme}: no connection: {self._what_failed()}")
+        if self._closing:
+            raise self._closed_error()
+        if self.connection is None:
+            raise NotSent(f"authentication by {scheme}: no connection: {self._what_failed()}")
         answer: asyncio.Future[None] = self._loop.create_future()
         entry = (scheme, credential)
 
@@ -342,6 +343,7 @@ class SessionKeeper:
         async with asyncio.timeout(patience):
             places = await look_up(address)
         self._random.shuffle(places)
+        patience = max(1.0, patience / len(places))
         for place in places[:-1]:
             with contextlib.suppress(OSError):
                 return await self._attempt(address, place, patience)

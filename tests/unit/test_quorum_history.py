@@ -1,0 +1,191 @@
+"""A member's history: cut, replaced, settled, and what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.trees import Grower, log_entry
+
+from corral.jute.ops import OpCode
+from corral.jute.owner import OwnerRules
+from corral.jute.records import Acl, CreateTxn, Id
+from corral.quorum.history import History
+from corral.server.config import from_properties
+from corral.server.database import Database
+from corral.server.machine import Machine
+from corral.server.stats import ServerStats
+from corral.storage.errors import StorageError
+from corral.storage.files import list_snapshots
+from corral.tree.datatree import DataTree
+
+EPOCH = 3 << 32
+
+
+def entry(counter: int, epoch: int = EPOCH) -> tuple[int, bytes]:
+    """The creation of one more znode."""
+    zxid = epoch | counter
+    record = CreateTxn(b"/%x" % zxid, b"data", [Acl(31, Id("world", "anyone"))], False, counter)
+    return zxid, log_entry(zxid, OpCode.CREATE, 0, record.to_bytes())
+
+
+def entries(first: int, last: int, epoch: int = EPOCH) -> list[tuple[int, bytes]]:
+    return [entry(counter, epoch) for counter in range(first, last + 1)]
+
+
+def fail(error: StorageError) -> None:
+    raise error
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[History]:
+    config = from_properties({"dataDir": str(directory), "clientPort": "1"})
+    database = Database(config, ServerStats(0), failed=fail, machine=Machine())
+    database.open(asyncio.get_running_loop())
+    try:
+        yield History(database)
+    finally:
+        await database.settle()
+        database.close()
+
+
+def znodes(history: History) -> set[bytes]:
+    return {path for path in history.tree.nodes if len(path) > 1 and not path.startswith(b"/zookeeper")}
+
+
+def names(*each: tuple[int, bytes]) -> set[bytes]:
+    return {b"/%x" % zxid for zxid, _ in each}
+
+
+def test_what_is_appended_is_there_after_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            on_disk = await history.append(entries(1, 10))
+            assert on_disk.zxid == history.last_zxid == EPOCH | 10
+            # Once more, as when a leader sends what is there already.
+            assert (await history.append(entries(5, 10))).zxid == EPOCH | 10
+        async with opened(tmp_path) as history:
+            assert history.last_zxid == EPOCH | 10
+            assert history.current_epoch == history.accepted_epoch == 3
+
+    asyncio.run(main())
+
+
+def test_what_was_logged_and_not_committed_is_settled_as_a_restart_would(tmp_path: Path) -> None:
+    """ZOOKEEPER-2845: memory and log must not disagree when a member tells how far its history goes."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 3))
+            for zxid, data in entries(4, 6):
+                history.database.append(zxid, data)
+            synced = asyncio.Event()
+            history.database.sync(synced.set)
+            # Appended, and not on its way to the disk when the leader was lost.
+            history.database.append(*entry(7))
+            assert history.last_zxid == EPOCH | 3
+            await history.settle()
+            assert synced.is_set()
+            assert history.last_zxid == EPOCH | 6
+            assert znodes(history) == names(*entries(1, 6))
+            await history.append(entries(7, 8))
+        async with opened(tmp_path) as history:
+            assert znodes(history) == names(*entries(1, 8))
+
+    asyncio.run(main())
+
+
+def test_what_is_cut_off_does_not_come_back(tmp_path: Path) -> None:
+    """ZOOKEEPER-4837: a snapshot newer than the cut would bring it all back."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 6))
+        # The restart takes a snapshot at 6, and begins another log.
+        async with opened(tmp_path) as history:
+            await history.append(entries(7, 9))
+            assert list_snapshots(history.database.snapshot_directory)[-1].zxid == EPOCH | 6
+            on_disk = await history.cut(EPOCH | 4)
+            assert on_disk.zxid == history.last_zxid == EPOCH | 4
+            assert znodes(history) == names(*entries(1, 4))
+            await history.append(entries(1, 2, 4 << 32))
+        async with opened(tmp_path) as history:
+            assert znodes(history) == names(*entries(1, 4), *entries(1, 2, 4 << 32))
+            assert history.last_zxid == 4 << 32 | 2
+
+    asyncio.run(main())
+
+
+def test_another_tree_takes_the_place_of_everything(tmp_path: Path) -> None:
+    """ZOOKEEPER-3642: what came as a whole tree must not be in memory only."""
+
+    async def main() -> None:
+        grower = Grower(DataTree(OwnerRules()))
+        grower.tree.last_zxid = 5 << 32
+        grower.create(b"/5", b"from the leader")
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 6))
+            on_disk = await history.replace(grower.tree, grower.tree.last_zxid)
+            assert on_disk.zxid == 5 << 32 | 1
+            assert znodes(history) == {b"/5"}
+            await history.append(entries(2, 3, 5 << 32))
+        async with opened(tmp_path) as history:
+            assert znodes(history) == {b"/5"} | names(*entries(2, 3, 5 << 32))
+
+    asyncio.run(main())
+
+
+def test_a_tree_of_an_older_history_is_not_followed_by_what_this_one_had(tmp_path: Path) -> None:
+    async def main() -> None:
+        tree = DataTree(OwnerRules())
+        tree.last_zxid = EPOCH | 4
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 6))
+            await history.replace(tree, EPOCH | 4)
+            assert znodes(history) == set()
+        async with opened(tmp_path) as history:
+            assert history.last_zxid == EPOCH | 4
+            assert znodes(history) == set()
+
+    asyncio.run(main())
+
+
+def test_a_hole_is_refused(tmp_path: Path) -> None:
+    """ZOOKEEPER-4925: what is kept for others must have no hole."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 3))
+            with pytest.raises(StorageError, match="hole"):
+                history.note(*entry(5))
+            history.note(*entry(1, 4 << 32))
+
+    asyncio.run(main())
+
+
+def test_epochs_are_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            assert history.promise(7).epoch == 7
+            assert (history.accepted_epoch, history.current_epoch) == (7, 0)
+            assert history.enter(7, await history.append(())).epoch == 7
+        async with opened(tmp_path) as history:
+            assert (history.accepted_epoch, history.current_epoch) == (7, 7)
+
+    asyncio.run(main())
+
+
+def test_learners_are_served_from_the_log_while_that_is_short(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 400))
+        async with opened(tmp_path) as history:
+            await history.append(entries(401, 410))
+            found = history.committed_since(EPOCH | 395)
+            assert found == entries(395, 410)
+            assert history.committed_since(EPOCH | 1) is None
+
+    asyncio.run(main())

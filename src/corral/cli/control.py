@@ -71,9 +71,13 @@ class Background:
         """Ask it for its mode. Returns the exit status of the command."""
         host, port = listening_place(self.config)
         click.echo(f"Client port found: {port}. Client address: {host}.")
-        mode = self._mode()
-        if mode is None:
+        answer = self._answer()
+        if answer is None:
             click.echo(f"No answer from {host}:{port}. The server is probably not running.")
+            return 1
+        mode = mode_in(answer)
+        if mode is None:
+            click.echo("The server runs, but serves nobody: it has no leader.")
             return 1
         click.echo(mode)
         return 0
@@ -155,7 +159,7 @@ class Background:
                     f"process {process} ended with status {code}; the end of {self.log_file}:\n"
                     + last_lines(self.log_file, log_size)
                 )
-            if self._mode() is not None:
+            if self._has_started():
                 click.echo("STARTED")
                 return 0
             if time.monotonic() > deadline:
@@ -172,13 +176,24 @@ class Background:
         except OSError:
             return False
 
-    def _mode(self) -> str | None:
-        """The line of ``srvr`` that tells the mode; None if the server does not answer or does not serve yet."""
+    def _has_started(self) -> bool:
+        """Whether it serves; a member of an ensemble may need others for that, and has only to answer."""
+        answer = self._answer()
+        if not answer:
+            return False
+        return self.config.is_member or mode_in(answer) is not None
+
+    def _answer(self) -> str | None:
+        """What it says to ``srvr``; None if it does not answer."""
         try:
-            answer = ask(*listening_place(self.config), "srvr", PROBE_S)
+            return ask(*listening_place(self.config), "srvr", PROBE_S)
         except OSError:
             return None
-        return next((line for line in answer.splitlines() if line.startswith("Mode: ")), None)
+
+
+def mode_in(answer: str) -> str | None:
+    """The line of an answer to ``srvr`` that tells the mode; None if nobody is served."""
+    return next((line for line in answer.splitlines() if line.startswith("Mode: ")), None)
 
 
 def failed(reason: str, headline: str = "FAILED TO START") -> int:

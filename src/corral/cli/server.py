@@ -1,6 +1,7 @@
 """``corral server``: one server in the foreground."""
 
 import errno
+import functools
 import logging
 import sys
 from typing import Final
@@ -33,10 +34,17 @@ def log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
-def announce(host: str, port: int) -> None:
+def announce(config: ServerConfig, host: str, port: int) -> None:
     """Say where the server listens and how to talk to it, in one line."""
     name = reachable(host)
     place = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    if config.is_member:
+        number, members = config.server_id, len(config.quorum.members)
+        click.echo(
+            f"Corral {__version__} takes part as server {number} of {members}; ZooKeeper clients are taken on {place}"
+            f" while there is a leader."
+        )
+        return
     listing = f"from kazoo.client import KazooClient as C; c = C('{place}'); c.start(); print(c.get_children('/'))"
     click.echo(
         f"Corral {__version__} is ready for ZooKeeper clients on {place}."
@@ -46,6 +54,8 @@ def announce(host: str, port: int) -> None:
 
 def explain(error: OSError, config: ServerConfig) -> str | None:
     """The reason why the server cannot listen, for a user; None if the error is about something else."""
+    if config.is_member and error.strerror and error.strerror.startswith("cannot listen for elections"):
+        return error.strerror
     place = f"port {config.client_port} of {config.client_port_address or 'this machine'}"
     match error.errno:
         case errno.EADDRINUSE:
@@ -62,20 +72,23 @@ def explain(error: OSError, config: ServerConfig) -> str | None:
 @configuration_options
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
 def server(request: Request, log_level: str) -> None:
-    """Run a server in the foreground until it gets SIGTERM or SIGINT.
+    """Run a server in the foreground until it gets SIGTERM or SIGINT: a standalone one, or a member of an ensemble.
 
     ZOO_CFG is a configuration file of Apache ZooKeeper. Without one the server is for this machine only, on
     127.0.0.1:2181, with its data in ./corral-data. Options win over the file.
     """
-    from corral.server.daemon import run
-
     log_to_stderr(log_level)
     reading = read_configuration(request)
     reading.log()
+    config = reading.config
+    if config.is_member:
+        from corral.quorum.daemon import run
+    else:
+        from corral.server.daemon import run
     try:
-        status = run(reading.config, announce)
+        status = run(config, functools.partial(announce, config))
     except OSError as error:
-        reason = explain(error, reading.config)
+        reason = explain(error, config)
         if reason is None:
             raise
         raise click.ClickException(reason) from error

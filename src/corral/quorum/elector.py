@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.election import Elected, Election
@@ -79,7 +80,9 @@ class Elector:
             except OSError as error:
                 attempts -= 1
                 if attempts == 0:
-                    raise
+                    place = f"port {address.election_port} of {address.host or 'this machine'}"
+                    reason = error.strerror if error.errno is None else os.strerror(error.errno)
+                    raise OSError(error.errno, f"cannot listen for elections on {place}: {reason}") from error
                 log.warning("cannot listen for elections yet: %s", error)
                 await asyncio.sleep(BIND_PAUSE_S)
             else:

@@ -77,6 +77,11 @@ class Peer:
         return self.elector.election.role
 
     @property
+    def port(self) -> int:
+        """Where clients are taken."""
+        return self.client_port.port
+
+    @property
     def server(self) -> Server | None:
         """What serves its clients, if it has a leader or is one."""
         return self.term.server if self.term is not None else None

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from corral.server.standalone import Server
 from corral.storage.errors import StorageError
@@ -29,7 +29,7 @@ def run(config: ServerConfig, ready: Callable[[str, int], None] | None = None) -
     ``ready`` is called with the address and port once clients can connect. Raises OSError if the address cannot be
     had.
     """
-    return run_on_fast_loop(_serve(config, ready))
+    return run_on_fast_loop(serve(lambda: Server(config), config, ready))
 
 
 def run_on_fast_loop(main: Coroutine[None, None, int]) -> int:
@@ -41,8 +41,26 @@ def run_on_fast_loop(main: Coroutine[None, None, int]) -> int:
     return uvloop.run(main)
 
 
-async def _serve(config: ServerConfig, ready: Callable[[str, int], None] | None) -> int:
-    server = Server(config)
+class Program(Protocol):
+    """What is run: a standalone server, or a member of an ensemble."""
+
+    stopped: asyncio.Event
+    failed: StorageError | None
+
+    @property
+    def port(self) -> int:
+        """Where clients are taken."""
+
+    async def start(self) -> None:
+        """Return once clients can connect. Raises StorageError, OSError."""
+
+    async def stop(self) -> None:
+        """End cleanly."""
+
+
+async def serve(make: Callable[[], Program], config: ServerConfig, ready: Callable[[str, int], None] | None) -> int:
+    """Run a program until it is asked to stop, or ends by itself; returns the exit status."""
+    server = make()
     # A million znodes are a million objects that no cycle holds: walking over them would only stall the service.
     gc.disable()
     try:
@@ -64,7 +82,7 @@ async def _serve(config: ServerConfig, ready: Callable[[str, int], None] | None)
     for wait in waits:
         wait.cancel()
     await server.stop()
-    if server.failed is not None:
+    if server.failed is not None or not asked_to_stop.is_set():
         return 1
     log.info("stopped")
     return 0

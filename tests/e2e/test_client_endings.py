@@ -142,7 +142,7 @@ def test_calls_to_a_server_that_dies_end_and_go_on_when_it_is_back() -> None:
     asyncio.run(main())
 
 
-def test_calls_end_when_the_session_is_expired(shared: Server) -> None:
+def test_kazoo_241_calls_end_when_the_session_is_expired(shared: Server) -> None:
     async def main() -> None:
         async with client(shared.address) as zk:
             await zk.create("/a")

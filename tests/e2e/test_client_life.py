@@ -414,7 +414,7 @@ def test_calls_without_a_connection_end_in_time_and_say_that_they_were_not_sent(
     asyncio.run(main())
 
 
-def test_kazoo_241_a_server_that_says_nothing_any_more_is_left() -> None:
+def test_a_server_that_says_nothing_any_more_is_left() -> None:
     async def main() -> None:
         async with Peer() as peer, connected(peer, welcome(timeout_ms=300)) as (zk, _):
             # It is there, reads nothing and answers nothing.

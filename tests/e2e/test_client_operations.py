@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -40,6 +40,8 @@ from corral.client import (
 from corral.jute.errors import ERRORS_BY_CODE, ErrorCode, error_of
 from corral.jute.ops import OpCode
 from corral.jute.owner import OwnerKind
+from corral.server.pipeline import WritePipeline
+from corral.server.standalone import Server as RealServer
 from corral.testing import Address, Server
 
 
@@ -457,7 +459,8 @@ async def lose_the_answer(zk: Client, peer: Peer, visit: Any, **kind: Any) -> tu
     visit.reset()
     visit = await peer.visit()
     await visit.accept()
-    await visit.answer(OpCode.SYNC, names_body())
+    # Behind whatever of the lost request is still on its way.
+    await visit.answer(OpCode.DELETE, error=ErrorCode.NO_NODE)
     return creating, request.path, visit
 
 
@@ -486,6 +489,48 @@ def test_a_protected_creation_that_was_not_done_is_done_again() -> None:
             visit.send(reply(request.xid, created_body(name + "0000000002")))
             assert await creating == name + "0000000002"
             peer.look_after(visit)
+
+    asyncio.run(main())
+
+
+def test_a_protected_creation_that_is_still_on_its_way_is_waited_for(zookeeper_server: Server) -> None:
+    """The connection breaks while the service writes the creation down, and the client is back before that is done."""
+    held: list[Callable[[], None]] = []
+
+    async def hold_log(real: RealServer) -> None:
+        pipeline = real.pipeline
+        assert isinstance(pipeline, WritePipeline)
+        write = pipeline._sync
+        held.append(lambda: setattr(pipeline, "_sync", write))
+        pipeline._sync = lambda done: write(lambda: held.append(done))
+
+    async def let_go(real: RealServer) -> None:
+        while len(held) < 2:
+            await asyncio.sleep(0)
+        for step in held:
+            step()
+
+    async def count_writes(real: RealServer) -> int:
+        return real.pipeline.outstanding
+
+    async def main() -> None:
+        async with client(zookeeper_server.address) as zk:
+            await zk.create("/q")
+
+            def at_server(function: Callable[[RealServer], Coroutine[None, None, Any]]) -> Awaitable[Any]:
+                return asyncio.to_thread(zookeeper_server._backend.call, function)
+
+            await at_server(hold_log)
+            creating = asyncio.ensure_future(zk.create("/q/n-", sequential=True, protected=True))
+            while await at_server(count_writes) < 1:
+                assert not creating.done()
+            zk.reconnect()
+            # It is back, and has found out whatever it can before it writes again.
+            while await at_server(count_writes) < 2:
+                assert not creating.done()
+            await at_server(let_go)
+            created = await creating
+            assert await zk.get_children("/q") == [created.removeprefix("/q/")]
 
     asyncio.run(main())
 

@@ -764,8 +764,9 @@ class Client:
 
     async def _find_marked(self, parent: str, marker: str) -> list[Created]:
         """What has been created under the marker, by any session."""
-        # Another server may be behind the one that took the request.
-        await self.persist(lambda: self.sync(parent))
+        # The request may still be on its way in the service. A read may overtake it, and so may a sync; no write does.
+        with suppress(NoNodeError, NoAuthError):
+            await self.persist(lambda: self.delete(f"{parent.rstrip('/')}/{marker}"))
         try:
             names = await self.persist(lambda: self.get_children(parent))
         except NoNodeError:

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import queue
-import signal
 import subprocess
 import sys
 import textwrap
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.interrupts import interrupts
 
 import corral.sync
 from corral.client import ClientClosedError, ConnectionLoss, EventKind, NoNodeError, State, TransactionError
@@ -43,12 +43,6 @@ def in_thread(function: Any) -> threading.Thread:
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread
-
-
-def interrupt_main_thread() -> None:
-    ident = threading.main_thread().ident
-    assert ident is not None
-    signal.pthread_kill(ident, signal.SIGINT)
 
 
 def test_operations(zk: corral.sync.Client) -> None:
@@ -268,12 +262,12 @@ def test_an_interrupted_body_ends_at_its_next_blocking_call(zk: corral.sync.Clie
         finally:
             ended.put("the call was cancelled")
 
-    def interrupt() -> None:
+    def wait_and_interrupt() -> None:
         entered.wait(PATIENCE_S)
-        interrupt_main_thread()
+        interrupt()
 
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        in_thread(interrupt)
+    with interrupts() as interrupt, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        in_thread(wait_and_interrupt)
         zk.persist(operation)
     assert ended.get(timeout=PATIENCE_S) == "the call was cancelled"
     assert zk.exists("/") is not None
@@ -286,13 +280,13 @@ def test_an_interrupted_call_is_cancelled(zk: corral.sync.Client) -> None:
     calls = zk._portal._life.calls
     never = threading.Event()
 
-    def interrupt() -> None:
+    def wait_and_interrupt() -> None:
         while not calls:
             never.wait(0.001)
-        interrupt_main_thread()
+        interrupt()
 
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        in_thread(interrupt)
+    with interrupts() as interrupt, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        in_thread(wait_and_interrupt)
         zk.lost()
     assert calls == set()
     assert zk.exists("/") is not None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.interrupts import interrupts
 
 from corral.client import ClientClosedError, connect
 from corral.sync.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
 PATIENCE_S = 20.0
@@ -25,12 +25,6 @@ def portal() -> Iterator[Portal]:
     portal = Portal(connect("127.0.0.1:1"))
     yield portal
     portal.close()
-
-
-def interrupt_main_thread() -> None:
-    ident = threading.main_thread().ident
-    assert ident is not None
-    signal.pthread_kill(ident, signal.SIGINT)
 
 
 async def wait_for_ever() -> None:
@@ -118,11 +112,12 @@ def test_what_ends_something_is_done_after_the_close_too(portal: Portal) -> None
 class Stubborn:
     """Is entered, whatever happens meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        self.interrupt = interrupt
         self.left = threading.Event()
 
     async def __aenter__(self) -> str:
-        interrupt_main_thread()
+        self.interrupt()
         try:
             await wait_for_ever()
         except asyncio.CancelledError:
@@ -136,9 +131,10 @@ class Stubborn:
 
 
 def test_what_was_entered_for_nobody_is_left(portal: Portal) -> None:
-    manager = Stubborn()
-    with pytest.raises(KeyboardInterrupt):
-        portal.enter(manager)
+    with interrupts() as interrupt:
+        manager = Stubborn(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            portal.enter(manager)
     assert manager.left.wait(PATIENCE_S)
 
 
@@ -148,15 +144,16 @@ def test_an_iteration_that_is_interrupted_is_closed(portal: Portal) -> None:
     async def items() -> AsyncIterator[int]:
         try:
             yield 1
-            interrupt_main_thread()
+            interrupt()
             await wait_for_ever()
         finally:
             closed.set()
 
-    iterator = portal.iterate(items)
-    assert next(iterator) == 1
-    with pytest.raises(KeyboardInterrupt):
-        next(iterator)
+    with interrupts() as interrupt:
+        iterator = portal.iterate(items)
+        assert next(iterator) == 1
+        with pytest.raises(KeyboardInterrupt):
+            next(iterator)
     assert closed.wait(PATIENCE_S)
 
 

@@ -452,7 +452,9 @@ def marker_of(path: str) -> str:
     return path.rpartition("/")[2].rpartition("-")[0]
 
 
-async def lose_the_answer(zk: Client, peer: Peer, visit: Any, **kind: Any) -> tuple[asyncio.Task[Any], str, Any]:
+async def lose_the_answer(
+    zk: Client, peer: Peer, visit: Any, refusal: ErrorCode = ErrorCode.NO_NODE, **kind: Any
+) -> tuple[asyncio.Task[Any], str, Any]:
     """A protected creation whose answer is lost, the name that it asked for, and the next connection."""
     creating = asyncio.ensure_future(zk.create("/q/n-", sequential=True, protected=True, **kind))
     request = await visit.expect(OpCode.CREATE2)
@@ -460,15 +462,17 @@ async def lose_the_answer(zk: Client, peer: Peer, visit: Any, **kind: Any) -> tu
     visit = await peer.visit()
     await visit.accept()
     # Behind whatever of the lost request is still on its way.
-    await visit.answer(OpCode.DELETE, error=ErrorCode.NO_NODE)
+    await visit.answer(OpCode.DELETE, error=refusal)
     return creating, request.path, visit
 
 
-def test_a_protected_creation_that_was_done_is_found() -> None:
+@pytest.mark.parametrize("refusal", [ErrorCode.NO_NODE, ErrorCode.NO_AUTH])
+def test_a_protected_creation_that_was_done_is_found(refusal: ErrorCode) -> None:
+    # Who may create in a znode need not be allowed to delete there.
     async def main() -> None:
         async with Peer() as peer, connected(peer) as (zk, visit):
             assert zk.session is not None
-            creating, name, visit = await lose_the_answer(zk, peer, visit, ephemeral=True)
+            creating, name, visit = await lose_the_answer(zk, peer, visit, refusal, ephemeral=True)
             found = name + "0000000007"
             await visit.answer(OpCode.GET_CHILDREN, names_body("n-0000000001", found.rpartition("/")[2]))
             request = await visit.answer(OpCode.EXISTS, stat_body(owner=zk.session.id))

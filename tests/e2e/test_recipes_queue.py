@@ -104,6 +104,20 @@ def test_several_takers_share_a_long_queue(zookeeper_shared: Address) -> None:
     asyncio.run(main())
 
 
+def test_tasks_that_take_at_the_same_time_lose_nothing(zookeeper_shared: Address) -> None:
+    async def main() -> None:
+        async with connect(zookeeper_shared) as zk:
+            for turn in range(7):
+                async with asyncio.timeout(20), Queue(zk, f"/queue-{turn}") as queue:
+                    takers = [asyncio.create_task(queue.take()) for _ in range(3)]
+                    for _ in range(turn):
+                        await asyncio.sleep(0)
+                    await queue.put_many([b"1", b"2", b"3"])
+                    assert sorted(await asyncio.gather(*takers)) == [b"1", b"2", b"3"]
+
+    asyncio.run(main())
+
+
 def test_a_hundred_takes_list_the_queue_once(zookeeper_shared: Address) -> None:
     async def main() -> None:
         async with connect(zookeeper_shared) as zk:

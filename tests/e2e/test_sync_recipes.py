@@ -252,7 +252,7 @@ def test_members_come_and_go(zk: corral.sync.Client) -> None:
 
 def test_a_queue_between_threads(zk: corral.sync.Client) -> None:
     with recipes.Queue(zk, "/queue") as jobs:
-        taken = [start(recipes.Queue(zk, "/queue").take) for _ in range(3)]
+        taken = [start(jobs.take) for _ in range(3)]
         jobs.put_many([b"1", b"2", b"3"])
         assert sorted(each.get(timeout=PATIENCE_S) for each in taken) == [b"1", b"2", b"3"]  # type: ignore[type-var]
 

@@ -215,7 +215,9 @@ class TakingQueue(BaseQueue[list[tuple[str, Znode]]]):
             finally:
                 self._is_reading_ahead = False
         elif missing:
-            self._read_before.update(await endure(self._zk, lambda: self._get(missing)))
+            # Meanwhile another task may have put another dictionary in its place.
+            read = await endure(self._zk, lambda: self._get(missing))
+            self._read_before.update(read)
         found = [(name, self._read_before.pop(name)) for name in names if name in self._read_before]
         if found:
             self._last_bytes = len(found[-1][1].data)

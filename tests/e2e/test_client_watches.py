@@ -42,10 +42,11 @@ def shared(zookeeper_shared: Address) -> Server:
 
 
 @asynccontextmanager
-async def client(address: str, **options: Any) -> AsyncIterator[Client]:
+async def client(address: str, *, patience: float = PATIENCE_S, **options: Any) -> AsyncIterator[Client]:
     options.setdefault("backoff_first", 0.001)
     options.setdefault("backoff_max", 0.02)
-    async with asyncio.timeout(PATIENCE_S), connect(address, session_timeout=10, **options) as zk:
+    options.setdefault("session_timeout", 10)
+    async with asyncio.timeout(patience), connect(address, **options) as zk:
         yield zk
 
 
@@ -467,7 +468,8 @@ def test_zookeeper_706_100_000_watches_with_long_paths_come_back(shared: Server)
 
     async def main() -> None:
         with Gate(shared.port) as gate:
-            async with client(gate.address) as zk, client(shared.address) as other:
+            slow: dict[str, Any] = {"patience": 100, "session_timeout": 60}
+            async with client(gate.address, **slow) as zk, client(shared.address, **slow) as other:
                 events: list[str] = []
                 paths = [f"/{index:06d}{'x' * 180}" for index in range(number)]
                 for first in range(0, number, 5000):

@@ -94,7 +94,8 @@ class ElectionLinks:
         """Let ``message`` be what ``to`` gets next; it may be lost."""
         self._newest[to] = message
         writer = self._links.get(to)
-        if writer is None:
+        if writer is None or writer.is_closing():
+            self._drop(to)
             self.dial(to)
         elif writer.transport.get_write_buffer_size() > _UNSENT_MAX_BYTES:
             writer.transport.abort()

@@ -30,8 +30,8 @@ class PacketStream:
         return self._writer.transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
-        """Send bytes; never waits."""
-        if data:
+        """Send bytes; never waits. On a connection that is over they are lost, as reading from it will tell."""
+        if data and not self._writer.is_closing():
             self._writer.write(data)
 
     async def drain(self) -> None:

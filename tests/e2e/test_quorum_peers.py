@@ -24,7 +24,7 @@ class Members:
     """The members of one ensemble, which can be stopped and started again."""
 
     def __init__(self, directory: Path, number: int, observers: int = 0, **settings: str) -> None:
-        self.ensemble = ensemble_on_free_ports(number, observers)
+        self.ensemble = self.everybody = ensemble_on_free_ports(number, observers)
         self.directory = directory
         self.settings = settings
         self.ports: dict[int, int] = {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from corral.quorum.counting import is_quorum
-from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, pack
+from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack
+from corral.quorum.reconfiguration import is_reconfiguration, read_reconfiguration
 from corral.server.stats import ReplySizes
 
 if TYPE_CHECKING:
@@ -32,7 +33,16 @@ class Listener(Protocol):
 class Broadcast:
     """The commitment of a leader's pipeline. ``me`` is one of the quorum like any other."""
 
-    def __init__(self, me: int, history: History, ensembles: Callable[[], Sequence[Ensemble]]) -> None:
+    def __init__(
+        self,
+        me: int,
+        history: History,
+        ensembles: Callable[[], Sequence[Ensemble]],
+        propose: Callable[[Ensemble], None],
+        activate: Callable[[Ensemble, int], None],
+    ) -> None:
+        """``propose`` is told of a configuration whose quorum is needed from now on, and ``activate`` of one that is
+        committed, and of who is to lead with it."""
         self.me = me
         self._history = history
         self._ensembles = ensembles
@@ -44,6 +54,10 @@ class Broadcast:
         """How far the log of each is known to reach."""
         self._done: Callable[[], None] | None = None
         self._is_stopped = False
+        self.reconfigured: dict[int, Ensemble] = {}
+        """The configurations that are on their way, by the zxids of their transactions."""
+        self._propose = propose
+        self._activate = activate
         self.last_proposed = history.last_zxid
         self.proposal_sizes = ReplySizes()
 
@@ -51,6 +65,9 @@ class Broadcast:
         """Take a transaction for the next batch."""
         self._gathered.append((zxid, entry))
         self._history.database.append(zxid, entry)
+        if is_reconfiguration(entry):
+            ensemble = self.reconfigured[zxid] = read_reconfiguration(entry)
+            self._propose(ensemble)
 
     def sync(self, done: Callable[[], None]) -> None:
         """Propose what has gathered, and call ``done`` when it is committed."""
@@ -81,11 +98,13 @@ class Broadcast:
 
     def _commit(self, batch: list[tuple[int, bytes]]) -> None:
         self.under_way = []
-        commits = b"".join([pack(COMMIT, zxid) for zxid, _ in batch])
+        changes = [(zxid, self.reconfigured.pop(zxid)) for zxid, _ in batch if zxid in self.reconfigured]
+        leaders = {zxid: self._leader_of(ensemble, batch[-1][0]) for zxid, ensemble in changes}
+        commits = b"".join([_commit_packet(zxid, leaders.get(zxid)) for zxid, _ in batch])
         informs = b""
         for listener in list(self.listeners.values()):
             if listener.is_observer:
-                informs = informs or b"".join([pack(INFORM, *each) for each in batch])
+                informs = informs or b"".join([_inform_packet(*each, leaders.get(each[0])) for each in batch])
                 listener.send(informs)
             else:
                 listener.send(commits)
@@ -94,7 +113,28 @@ class Broadcast:
         done, self._done = self._done, None
         assert done is not None
         done()
+        for zxid, ensemble in changes:
+            self._activate(ensemble, leaders[zxid])
+
+    def _leader_of(self, ensemble: Ensemble, zxid: int) -> int:
+        """Who is to lead with other members: this one if it may, else one of those that have everything."""
+        if self.me in ensemble.voters:
+            return self.me
+        able = [sid for sid, reached in self._acknowledged.items() if sid in ensemble.voters and reached >= zxid]
+        return max(able, default=self.me)
 
     def stop(self) -> None:
         """Nothing more is committed."""
         self._is_stopped = True
+
+
+def _commit_packet(zxid: int, leader: int | None) -> bytes:
+    if leader is None:
+        return pack(COMMIT, zxid)
+    return pack(PacketType.COMMIT_AND_ACTIVATE, zxid, leader.to_bytes(8, "big", signed=True))
+
+
+def _inform_packet(zxid: int, entry: bytes, leader: int | None) -> bytes:
+    if leader is None:
+        return pack(INFORM, zxid, entry)
+    return pack(PacketType.INFORM_AND_ACTIVATE, zxid, leader.to_bytes(8, "big", signed=True) + entry)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from corral.quorum.election import Elected, Election
 from corral.quorum.election_links import ElectionLinks
+from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.vote import Role, decode_notification
 from corral.server.config import QuorumConfig
 
@@ -36,8 +37,12 @@ class Elector:
         *,
         listens_at: Sequence[PeerAddress] = (),
         hello_timeout_s: float = 10.0,
+        takes_changes: bool = False,
     ) -> None:
-        """``listens_at`` is where it listens, if that is not where the others look for it."""
+        """``listens_at`` is where it listens, if that is not where the others look for it.
+
+        With ``takes_changes`` a newer configuration that another server knows is taken over while there is no leader.
+        """
         self.me = me
         self._settings = settings = settings or QuorumConfig()
         self._listens_at = listens_at or ensemble.members[me].addresses
@@ -50,13 +55,14 @@ class Elector:
         self.links = ElectionLinks(
             me,
             ensemble.members[me].addresses,
-            self._addresses,
+            self.addresses,
             self._receive,
             connect_timeout_s=settings.connect_timeout_ms / 1000,
             hello_timeout_s=hello_timeout_s,
             tells_all_addresses=settings.multi_address_enabled,
             keepalive=settings.tcp_keepalive,
         )
+        self._takes_changes = takes_changes
         self._timer: asyncio.TimerHandle | None = None
         self._elected: asyncio.Future[Elected] | None = None
 
@@ -94,7 +100,22 @@ class Elector:
         self._do(self.election.look(zxid, epoch, self._loop.time()))
         return await self._elected
 
-    def _addresses(self, sid: int) -> Sequence[PeerAddress]:
+    def propose(self, ensemble: Ensemble) -> None:
+        """Another configuration is on its way: its quorum is needed as well."""
+        self.election.last_seen = ensemble
+
+    def activate(self, ensemble: Ensemble) -> None:
+        """Another configuration is committed. An older one than is known changes nothing."""
+        election = self.election
+        if ensemble.version <= election.committed.version:
+            return
+        log.info("the members are now %s, version %x", sorted(ensemble.members), ensemble.version)
+        election.committed = ensemble
+        if election.last_seen is not None and election.last_seen.version <= ensemble.version:
+            election.last_seen = None
+
+    def addresses(self, sid: int) -> Sequence[PeerAddress]:
+        """Where a server is, by the newest configuration that has it; none for a stranger."""
         for ensemble in reversed(self.election.ensembles):
             if sid in ensemble.members:
                 return ensemble.members[sid].addresses
@@ -106,7 +127,19 @@ class Elector:
         except ValueError as error:
             log.warning("server %d sends %s", sender, error)
             return
+        if self._takes_changes and self.election.role is Role.LOOKING and notification.config:
+            self._take_over(sender, notification.config)
         self._do(self.election.receive(sender, notification, self._loop.time()))
+
+    def _take_over(self, sender: int, config: str) -> None:
+        """Another server may know of members that were changed while this one was away."""
+        try:
+            ensemble = parse_ensemble(config)
+        except ValueError as error:
+            log.warning("server %d tells a configuration that is none: %s", sender, error)
+            return
+        if ensemble.version > self.election.committed.version and self.me in ensemble.members:
+            self.activate(ensemble)
 
     def _tick(self) -> None:
         self._timer = None

@@ -18,8 +18,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral.jute.errors import KeeperError
-from corral.jute.ops import ERROR
+from corral.jute.ops import ERROR, SET_DATA
 from corral.jute.owner import OwnerRules
+from corral.jute.paths import CONFIG
+from corral.jute.records import SetDataTxn
+from corral.quorum.ensemble import Ensemble, parse_ensemble
 from corral.storage.errors import StorageError
 from corral.storage.files import ACCEPTED_EPOCH, CURRENT_EPOCH, list_logs, list_snapshots, read_number, write_number
 from corral.storage.filesystem import REAL, FileSystem, remove_if_present
@@ -149,6 +152,27 @@ class History:
                 apply(tree, zxid, entry)
                 self.note(zxid, entry)
         return HistoryOnDisk(tree.last_zxid)
+
+    @property
+    def shown_ensemble(self) -> Ensemble | None:
+        """The configuration in the configuration's znode; a change of the members is committed there."""
+        node = self.tree.nodes.get(CONFIG)
+        try:
+            return parse_ensemble(((node.data if node is not None else None) or b"").decode("utf-8", "replace"))
+        except ValueError:
+            return None
+
+    def show(self, ensemble: Ensemble) -> None:
+        """Let the configuration's znode say who the members are, unless it tells of a later change."""
+        shown = self.shown_ensemble
+        if CONFIG not in self.tree.nodes or (shown is not None and shown.version > ensemble.version):
+            return
+        if self.tree.nodes[CONFIG].data == ensemble.to_text().encode():
+            return
+        self.tree.notes_changes = False
+        # No transaction, in Apache neither: each member writes it by itself, here with the time of the empty znode.
+        record = SetDataTxn(CONFIG, ensemble.to_text().encode(), -1)
+        self.tree.apply(SET_DATA, ensemble.version, 0, 0, record.to_bytes())
 
     # Following another history
 

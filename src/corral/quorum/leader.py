@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from corral.jute.errors import NewConfigNoQuorumError
 from corral.jute.ops import OpCode
 from corral.jute.primitives import JuteError
 from corral.quorum.broadcast import Broadcast
@@ -26,6 +28,7 @@ from corral.quorum.packets import (
     decode_sessions,
     pack,
 )
+from corral.quorum.reconfiguration import next_ensemble
 from corral.quorum.serving import LeaderServer, Post
 from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.sync_plan import Way, plan_sync
@@ -34,6 +37,8 @@ from corral.storage.snapshot import SnapshotEncoder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from corral.jute.records import ReconfigRequest
+    from corral.quorum.elector import Elector
     from corral.quorum.ensemble import Ensemble
     from corral.quorum.history import EpochOnDisk, History
     from corral.server.client_port import ClientPort
@@ -88,7 +93,7 @@ class Leader:
         me: int,
         history: History,
         config: ServerConfig,
-        ensembles: Callable[[], Sequence[Ensemble]],
+        elector: Elector,
         *,
         init_limit: int,
         sync_limit: int,
@@ -99,12 +104,12 @@ class Leader:
         self.me = me
         self.history = history
         self.config = config
-        self._ensembles = ensembles
+        self._elector = elector
         self._tick_s = config.tick_time_ms / 1000
         self._init_limit = init_limit
         self._sync_limit = sync_limit
         self._serving = serving
-        self._post = Post(me, lambda: ensembles()[0], client_port)
+        self._post = Post(me, lambda: elector.election.committed, client_port)
         self._listens_at = listens_at
         self.server: LeaderServer | None = None
         self.learners: dict[int, Learner] = {}
@@ -147,6 +152,7 @@ class Leader:
                 self._epoch_choice.hear(self.me, self.history.accepted_epoch, votes=True)
                 self.epoch = await self._epoch_choice.chosen
                 self.history.promise(self.epoch)
+                self._name_configuration()
                 self._promises.give(self.me)
                 await self._promises.enough
                 entered = await self._enter()
@@ -157,6 +163,15 @@ class Leader:
         await self._start_serving(entered)
         return await self._watch_over()
 
+    def _ensembles(self) -> Sequence[Ensemble]:
+        return self._elector.election.ensembles
+
+    def _name_configuration(self) -> None:
+        """Members that may be changed get a version, which changes are then made from."""
+        committed = self._elector.election.committed
+        if self.config.tree.reconfig_enabled and committed.version == 0:
+            self._elector.propose(replace(committed, version=self.epoch << 32))
+
     async def _enter(self) -> EpochOnDisk:
         # Its own history is the epoch's, and is in its log already.
         on_disk = await self.history.append(())
@@ -165,9 +180,15 @@ class Leader:
     async def _start_serving(self, entered: EpochOnDisk) -> None:
         tree = self.history.tree
         tree.last_zxid = max(tree.last_zxid, entered.epoch << 32)
-        broadcast = Broadcast(self.me, self.history, self._ensembles)
+        election = self._elector.election
+        if election.last_seen is not None:
+            # A quorum has it with NEWLEADER.
+            self._elector.activate(election.last_seen)
+        self.history.show(election.committed)
+        broadcast = Broadcast(self.me, self.history, self._ensembles, self._elector.propose, self._activate)
         self._broadcast = broadcast
         server = LeaderServer(self.config, self.history.database, self._post, broadcast, self._learners_in_step)
+        server.reconfigure = self._reconfigure
         await server.start()
         server.leading.exhausted = self._exhausted
         self.server = server
@@ -184,9 +205,27 @@ class Leader:
         strangers = sum(sid not in voters for sid in followers)
         return LearnersInStep(len(self.learners), len(followers), strangers, len(in_step) - len(followers))
 
-    def _exhausted(self) -> None:
+    def _reconfigure(self, request: ReconfigRequest, zxid: int) -> str:
+        """The text of the configuration that a client asks for. Raises KeeperError."""
+        election = self._elector.election
+        ensemble = next_ensemble(election.committed, election.last_seen, request, zxid)
+        in_step = {self.me} | {each.sid for each in self.learners.values() if each.is_in_step}
+        if not ensemble.is_quorum(in_step):
+            raise NewConfigNoQuorumError(f"only servers {sorted(in_step)} are in step")
+        return ensemble.to_text()
+
+    def _activate(self, ensemble: Ensemble, leader: int) -> None:
+        """A change of the members is committed."""
+        self._elector.activate(ensemble)
+        if leader != self.me or self.me not in ensemble.voters:
+            self._give_up(f"server {leader} is to lead the new members")
+
+    def _give_up(self, why: str) -> None:
         if not self._over.done():
-            self._over.set_result(f"epoch {self.epoch} has no zxid left")
+            self._over.set_result(why)
+
+    def _exhausted(self) -> None:
+        self._give_up(f"epoch {self.epoch} has no zxid left")
 
     async def _watch_over(self) -> str:
         """Ping the learners; returns why the term is over."""

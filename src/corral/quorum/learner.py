@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.primitives import JuteError
+from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.history import apply
 from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
 from corral.quorum.packets import (
@@ -25,6 +26,7 @@ from corral.quorum.packets import (
     PacketType,
     pack,
 )
+from corral.quorum.reconfiguration import is_reconfiguration, read_reconfiguration
 from corral.quorum.serving import LearnerServer, Post
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.storage.errors import StorageError
@@ -32,6 +34,8 @@ from corral.storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from corral.quorum.elector import Elector
+    from corral.quorum.ensemble import Ensemble
     from corral.quorum.history import EpochOnDisk, History, HistoryOnDisk
     from corral.server.config import ServerConfig
     from corral.server.config.membership import PeerAddress
@@ -65,6 +69,7 @@ class Learning:
         sync_limit: int,
         serving: Callable[[int], None],
         post: Post,
+        elector: Elector,
     ) -> None:
         self.me = me
         self.history = history
@@ -78,6 +83,9 @@ class Learning:
         self._sync_limit = sync_limit
         self._serving = serving
         self._post = post
+        self._elector = elector
+        self._new_members: Ensemble | None = None
+        """What the leader told with NEWLEADER, until it says that it is so."""
         limit = config.quorum.connect_limit
         self._connect_for_s = limit * self._tick_s if limit else _CONNECT_FOR_S
         self.server: LearnerServer | None = None
@@ -183,15 +191,19 @@ class Learning:
                         committed.append(each)
                     else:
                         proposed.append(each)
-                case PacketType.COMMIT:
+                case PacketType.COMMIT | PacketType.COMMIT_AND_ACTIVATE:
                     if not proposed or proposed[0][0] != packet.zxid:
                         raise JuteError(f"a commit of {packet.zxid:#x}, which is not the oldest proposal")
                     committed.append(proposed.popleft())
                 case PacketType.NEW_LEADER:
+                    self._new_members = _parse_members(packet.data)
                     break
                 case _:
                     raise JuteError(f"{packet!r} while the history is brought into step")
         on_disk = await self.history.append(committed)
+        for _, entry in committed:
+            if is_reconfiguration(entry):
+                self._elector.activate(read_reconfiguration(entry))
         entered = self.history.enter(self.epoch, on_disk)
         self._take_proposals(list(proposed))
         return entered
@@ -227,7 +239,17 @@ class Learning:
     async def _hear(self, packet: Packet) -> None:
         match packet.type:
             case PacketType.UP_TO_DATE:
+                if self._new_members is not None:
+                    self._elector.activate(self._new_members)
+                self.history.show(self._elector.election.committed)
                 await self._start_serving()
+            case PacketType.COMMIT_AND_ACTIVATE:
+                self._commit(packet.zxid)
+                self._obey(packet.data)
+            case PacketType.INFORM_AND_ACTIVATE if packet.data is not None:
+                self._take_proposals([(packet.zxid, packet.data[8:])])
+                self._commit(packet.zxid)
+                self._obey(packet.data)
             case PacketType.PING:
                 touched = self.server.learner_sessions.take_touched() if self.server is not None else b""
                 self._stream.write(pack(PacketType.PING, packet.zxid, touched))
@@ -259,6 +281,22 @@ class Learning:
             self._logged.append((zxid, entry))
             self._unsynced.append((zxid, entry))
             self.history.database.append(zxid, entry)
+            if is_reconfiguration(entry):
+                self._elector.propose(read_reconfiguration(entry))
+
+    def _obey(self, data: bytes | None) -> None:
+        """Other members, and perhaps another leader, or another part for this one: then it begins anew."""
+        leader = int.from_bytes((data or b"")[:8], "big", signed=True)
+        election = self._elector.election
+        if election.last_seen is not None:
+            self._elector.activate(election.last_seen)
+        ensemble = election.committed
+        if self.server is not None:
+            self.server.pipeline.flush()
+        if leader != self.leader:
+            raise LeaderLostError(f"server {leader} is to lead the new members")
+        if self.me in ensemble.members and (self.me not in ensemble.voters) != self._is_observer:
+            raise LeaderLostError("this server has another part now")
 
     def _sync_proposals(self) -> None:
         """Let the log have what has gathered, unless it is still busy; each sync is acknowledged by its last zxid."""
@@ -291,3 +329,13 @@ class Learning:
         else:
             apply(self.history.tree, zxid, entry)
         self.history.note(zxid, entry)
+
+
+def _parse_members(data: bytes | None) -> Ensemble | None:
+    """The configuration that comes with NEWLEADER; a leader before 3.5 tells none. Raises JuteError."""
+    if not data:
+        return None
+    try:
+        return parse_ensemble(data.decode("utf-8"))
+    except ValueError as error:
+        raise JuteError(f"the leader's configuration: {error}") from None

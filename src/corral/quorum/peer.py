@@ -19,12 +19,13 @@ from corral.server.stats import ServerStats
 from corral.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from corral.quorum.election import Elected
     from corral.quorum.ensemble import Ensemble
     from corral.server.config import QuorumConfig, ServerConfig
     from corral.server.config.membership import PeerAddress
+    from corral.server.connection import Connection
     from corral.server.standalone import Server
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Peer:
             ensemble,
             config.quorum,
             listens_at=self._listens_at,
+            takes_changes=config.tree.reconfig_enabled,
             hello_timeout_s=(sync_limit * config.tick_time_ms if hello_timeout_ms < 0 else hello_timeout_ms) / 1000,
         )
         self.client_port = ClientPort(config, machine)
@@ -82,6 +84,11 @@ class Peer:
         return self.client_port.port
 
     @property
+    def connections(self) -> Collection[Connection]:
+        """Those of clients that are served."""
+        return list(self.server.connections) if self.server is not None else []
+
+    @property
     def server(self) -> Server | None:
         """What serves its clients, if it has a leader or is one."""
         return self.term.server if self.term is not None else None
@@ -93,6 +100,8 @@ class Peer:
             # The port first: a server that cannot listen must not touch the data of the one that does.
             await self.client_port.open()
             self._database.open(loop)
+            if self.config.tree.reconfig_enabled and (changed := self.history.shown_ensemble) is not None:
+                self.elector.activate(changed)
             await self.elector.start()
         except BaseException:
             await self._give_back()
@@ -107,6 +116,12 @@ class Peer:
             await asyncio.wait([self._runner])
         await self._give_back()
         self.stopped.set()
+
+    def crash(self) -> None:
+        """End as if the process were killed: nothing more is written or answered. ``stopped`` tells the end."""
+        if self.server is not None:
+            self.server.crash()
+        self._ending = asyncio.get_running_loop().create_task(self.stop())
 
     async def _give_back(self) -> None:
         await self.client_port.close()
@@ -135,6 +150,7 @@ class Peer:
         while True:
             # Memory and log must say the same before anybody is told how far this history goes (ZOOKEEPER-2845).
             await self.history.settle()
+            self.history.show(self.elector.election.committed)
             elected = await self.elector.elect(self.history.last_zxid, self.history.current_epoch)
             self.term = self._begin_term(elected)
             try:
@@ -154,7 +170,7 @@ class Peer:
                 self.me,
                 self.history,
                 self.config,
-                lambda: self.elector.election.ensembles,
+                self.elector,
                 init_limit=self._init_limit,
                 sync_limit=self._sync_limit,
                 serving=serving,
@@ -166,13 +182,14 @@ class Peer:
             self.history,
             self.config,
             elected.vote.leader,
-            self.ensemble.members[elected.vote.leader].addresses,
+            self.elector.addresses(elected.vote.leader),
             is_observer=elected.role is Role.OBSERVING,
-            config_version=self.ensemble.version,
+            config_version=self.elector.election.committed.version,
             init_limit=self._init_limit,
             sync_limit=self._sync_limit,
             serving=serving,
             post=Post(self.me, lambda: self.elector.election.committed, self.client_port),
+            elector=self.elector,
         )
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
 
+    from corral.jute.records import ReconfigRequest
     from corral.server.client_port import ClientPort
     from corral.server.clock import Clock
     from corral.server.config import ServerConfig
@@ -116,6 +117,8 @@ class Server:
         self.now_ms = self.clock.monotonic_ms()
         """The monotonic clock when a client was last heard of."""
         self.port = config.client_port
+        self.reconfigure: Callable[[ReconfigRequest, int], str] | None = None
+        """What becomes of the members; only the leader of an ensemble can change them."""
         self.tree: DataTree
         self.pipeline: Writes
         self.tracker: SessionTracker
@@ -199,6 +202,7 @@ class Server:
             enforce_quota=config.tree.enforce_quota,
             close_session_lists_paths=config.tree.close_session_txn_enabled,
             reconfig_enabled=config.tree.reconfig_enabled,
+            reconfigure=self.reconfigure,
             quota_exceeded=lambda path: self.stats.quota_exceeded(namespace(path)),
         )
         pipeline = kind(

@@ -228,7 +228,7 @@ class DataTree:
             self.digest_log.append((zxid, self.digest))
 
     def _apply_one(self, txn_type: int, zxid: int, time_ms: int, session_id: int, record: bytes, start: int) -> bytes:
-        if txn_type in (SET_DATA, RECONFIG):
+        if txn_type == SET_DATA:
             return self._set_data(zxid, time_ms, record, start)
         if txn_type in (CREATE, CREATE2):
             return self._create(txn_type, zxid, time_ms, session_id, record, start)
@@ -240,6 +240,9 @@ class DataTree:
             return self._create(txn_type, zxid, time_ms, session_id, record, start)
         if txn_type == SET_ACL:
             return self._set_acl(record, start)
+        if txn_type == RECONFIG:
+            self._set_data(zxid, time_ms, record, start)
+            return self.nodes[CONFIG].refreshed()
         if txn_type == CREATE_SESSION:
             self.sessions[session_id] = CreateSessionTxn.decode(Reader(record, start)).timeout_ms
         elif txn_type == CLOSE_SESSION:

@@ -45,7 +45,7 @@ from corral.jute.ops import (
     Permission,
 )
 from corral.jute.owner import CONTAINER_OWNER, TTL_MAX_MS, OwnerKind, ttl_owner
-from corral.jute.paths import RESERVED, ROOT, is_plain_name, parent_of, validate_path
+from corral.jute.paths import CONFIG, RESERVED, ROOT, is_plain_name, parent_of, validate_path
 from corral.jute.primitives import JuteError, Reader, write_int
 from corral.jute.records import (
     Acl,
@@ -55,6 +55,7 @@ from corral.jute.records import (
     MultiTxn,
     ReconfigRequest,
     SetAclRequest,
+    SetDataTxn,
     SubTxn,
 )
 from corral.tree.acl import OPEN_ACL, OPEN_ACL_BYTES, AccessControl, Identity, encode_acl
@@ -99,15 +100,21 @@ class Preparer:
         enforce_quota: bool = False,
         close_session_lists_paths: bool = True,
         reconfig_enabled: bool = False,
+        reconfigure: Callable[[ReconfigRequest, int], str] | None = None,
         quota_exceeded: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``quota_exceeded`` learns the path of each request that a hard quota refuses."""
+        """``quota_exceeded`` learns the path of each request that a hard quota refuses.
+
+        ``reconfigure`` gives the text of the configuration that a request asks for, in the transaction with that zxid,
+        or raises a KeeperError; None where there are no members to change.
+        """
         self.tree = tree
         self.access = access
         self.digests = digests
         self.enforce_quota = enforce_quota
         self.close_session_lists_paths = close_session_lists_paths
         self.reconfig_enabled = reconfig_enabled
+        self._reconfigure = reconfigure
         self._quota_exceeded = quota_exceeded
         self.closing: set[int] = set()
         self.states = PendingStates(tree, digests=digests)
@@ -167,7 +174,7 @@ class Preparer:
         if op == CHECK:
             return self._check(session_id, body, identities), None
         if op == RECONFIG:
-            self._refuse_reconfig(session_id, body)
+            return self._reconfig(session_id, body, identities, zxid), None
         raise UnimplementedError
 
     def open_session(self, session_id: int, timeout_ms: int) -> None:
@@ -436,15 +443,23 @@ class Preparer:
         self.states.store(path, state)
         return LENGTH.pack(len(path)) + path + encoded + aversion
 
-    def _refuse_reconfig(self, session_id: int, body: bytes) -> None:
-        """A standalone server has no members to change."""
+    def _reconfig(self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int) -> bytes:
+        """The new members become the content of the configuration's znode; a standalone server has none to change."""
         try:
-            ReconfigRequest.from_bytes(body)
+            request = ReconfigRequest.from_bytes(body)
         except JuteError:
             raise UndecodableError from None
         if not self.reconfig_enabled:
             raise ReconfigDisabledError
         self.check_session(session_id)
+        if self._reconfigure is None:
+            raise UnimplementedError
+        text = self._reconfigure(request, zxid)
+        state = self.states.find(CONFIG)
+        if state is None:
+            raise NoNodeError
+        self.access.check(state.acl, _WRITE, identities)
+        return SetDataTxn(CONFIG, text.encode(), -1).to_bytes()
 
     def _check(self, session_id: int, body: bytes, identities: Sequence[Identity]) -> bytes:
         given, expected = _path_and_int(body)

@@ -1,4 +1,4 @@
-"""Real Corral servers for tests: :class:`Server`, and the pytest fixtures of :mod:`corral.testing.plugin`.
+"""Real Corral servers for tests: :class:`Server`, :class:`Ensemble`, and the fixtures of :mod:`corral.testing.plugin`.
 
 Everything is loaded when it is first used: pytest imports this package in every run, wanted or not.
 """
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from corral.testing.control import ConnectionInfo as ConnectionInfo
     from corral.testing.control import SessionInfo as SessionInfo
+    from corral.testing.ensemble import Ensemble as Ensemble
+    from corral.testing.ensemble_control import Standing as Standing
     from corral.testing.errors import ServerError as ServerError
     from corral.testing.errors import SessionNotFoundError as SessionNotFoundError
     from corral.testing.errors import StartError as StartError
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "ConnectionInfo",
+    "Ensemble",
     "Server",
     "ServerError",
     "SessionInfo",
     "SessionNotFoundError",
+    "Standing",
     "StartError",
     "State",
 ]
@@ -32,10 +36,12 @@ __all__ = [
 _HOMES: Final = {
     "Address": "server",
     "ConnectionInfo": "control",
+    "Ensemble": "ensemble",
     "Server": "server",
     "ServerError": "errors",
     "SessionInfo": "control",
     "SessionNotFoundError": "errors",
+    "Standing": "ensemble_control",
     "StartError": "errors",
     "State": "server",
 }

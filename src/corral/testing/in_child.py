@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from io import BufferedRWPair
 
     from corral.server.config import ServerConfig
-    from corral.server.standalone import Server
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -101,8 +100,8 @@ class ChildBackend:
         self._paused = False
         self._process.send_signal(signal.SIGCONT)
 
-    def call(self, control: Callable[[Server, *Ts], Coroutine[None, None, T]], *args: *Ts) -> T:
-        """Run one of :mod:`corral.testing.control` in the child."""
+    def call(self, control: Callable[[Any, *Ts], Coroutine[None, None, T]], *args: *Ts) -> T:
+        """Run one of :mod:`corral.testing.control` (of a member: ``ensemble_control``) in the child."""
         answer: T = self._ask("call", control, *args)
         return answer
 

@@ -1,4 +1,4 @@
-"""A server on a thread of this process, with an event loop of its own.
+"""A server, or a member of an ensemble, on a thread of this process, with an event loop of its own.
 
 Nothing of the process is touched: no signal handler, no setting of the garbage collector, no logging configuration,
 no event loop or event loop policy of anybody else.
@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 from corral.server.standalone import Server
 from corral.storage.errors import StorageError
@@ -20,6 +20,7 @@ from corral.testing.errors import ServerError, StartError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from corral.quorum.peer import Peer
     from corral.server.config import ServerConfig
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class ThreadBackend:
         self.pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._server: Server
+        self._server: Server | Peer
         self._end: Future[bool] = Future()
         self._released: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._paused = False
@@ -89,8 +90,8 @@ class ThreadBackend:
         """Let the loop go on."""
         self._release(lambda: None)
 
-    def call(self, control: Callable[[Server, *Ts], Coroutine[None, None, T]], *args: *Ts) -> T:
-        """Run one of :mod:`corral.testing.control` on the server's loop."""
+    def call(self, control: Callable[[Any, *Ts], Coroutine[None, None, T]], *args: *Ts) -> T:
+        """Run one of :mod:`corral.testing.control` (of a member: ``ensemble_control``) on the server's loop."""
         if self._server.failed is not None:
             raise ServerError(f"the server stopped by itself: {self._server.failed}")
         answer = asyncio.run_coroutine_threadsafe(control(self._server, *args), self._loop)
@@ -136,7 +137,7 @@ class ThreadBackend:
 
     async def _serve(self, config: ServerConfig, started: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._server = server = Server(config)
+        self._server = server = _make(config)
         try:
             await server.start()
         except (OSError, StorageError) as error:
@@ -149,7 +150,7 @@ class ThreadBackend:
             await server.stop()
         await self._close_connections(server)
 
-    async def _close_connections(self, server: Server) -> None:
+    async def _close_connections(self, server: Server | Peer) -> None:
         """Wait until all sockets are closed; connections that were being accepted are among them."""
         loop = asyncio.get_running_loop()
         cut_at = loop.time() + CLOSE_LIMIT_S
@@ -160,6 +161,15 @@ class ThreadBackend:
                 if is_late or not connection.closed:
                     connection.abort()
             await asyncio.sleep(_POLL_INTERVAL_S)
+
+
+def _make(config: ServerConfig) -> Server | Peer:
+    if not config.is_member:
+        return Server(config)
+    # Imported here: a single server is ready sooner without.
+    from corral.quorum.daemon import make_peer
+
+    return make_peer(config)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -7,23 +7,21 @@ import contextlib
 import enum
 import os
 import shutil
-import socket
-import sys
 import tempfile
-import threading
 import weakref
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from corral.testing import control
-from corral.testing.errors import ServerError, StartError
+from corral.testing.errors import ServerError
+from corral.testing.handling import aside, close_unless_forked
 from corral.testing.in_child import ChildBackend
 from corral.testing.in_thread import ThreadBackend
+from corral.testing.ports import hold_free_port
 from corral.testing.settings import build_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
     from corral.server.config import ServerConfig
@@ -119,14 +117,14 @@ class Server:
             else:
                 self._data_dir = Path(data_dir).absolute()
             if port == 0:
-                port = resources.enter_context(_hold_free_port(host))
+                port = resources.enter_context(hold_free_port(host))
             self._config: ServerConfig = build_config(self._data_dir, host, port, properties or {}, settings)
             self._backend = ThreadBackend() if in_process else ChildBackend()
             resources.callback(self._backend.kill)
             self._resources = resources.pop_all()
         self._owner_pid = os.getpid()
         # Also for one that nobody closes: when it is collected, or the interpreter ends.
-        self._finalizer = weakref.finalize(self, _close_unless_forked, self._owner_pid, self._resources)
+        self._finalizer = weakref.finalize(self, close_unless_forked, self._owner_pid, self._resources)
 
     def __repr__(self) -> str:
         where = (
@@ -230,7 +228,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         try:
-            await _aside(self.start)
+            await aside(self.start)
         except asyncio.CancelledError:
             self.close()
             raise
@@ -239,7 +237,7 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await _aside(self.close)
+        await aside(self.close)
 
     # Trouble
 
@@ -303,54 +301,3 @@ class Server:
             hints = {State.PAUSED: "; resume() it first", State.CLOSED: "; make a new one"}
             hint = hints.get(self._state, "; start() it first" if self._state in _DOWN else "")
             raise ServerError(f"cannot {to} {self!r}: it is {self._state.value}{hint}")
-
-
-@contextlib.contextmanager
-def _hold_free_port(host: str) -> Iterator[int]:
-    """A port that is free and stays so while the server is down.
-
-    Linux lets a server listen on a port that another socket is merely bound to, and gives such a port neither to
-    others that want any port nor to a client as its own end: one that tries to reconnect would reach itself.
-    """
-    try:
-        family, _, _, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        holder = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise StartError(f"no address {host!r} to listen on: {error.strerror or error}") from error
-    with holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            holder.bind(place)
-        except OSError as error:
-            raise StartError(f"cannot listen on {host!r}: {error.strerror or error}") from error
-        port: int = holder.getsockname()[1]
-        if sys.platform != "linux":
-            holder.close()
-        yield port
-
-
-def _close_unless_forked(pid: int, resources: contextlib.ExitStack) -> None:
-    """Close, but not in a process that has been forked from the one the server belongs to."""
-    if os.getpid() == pid:
-        resources.close()
-
-
-async def _aside(work: Callable[[], object]) -> None:
-    """Run ``work`` in a thread of its own, for the loop's executor would outlive it. It is over when this returns."""
-    done: Future[None] = Future()
-    done.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    thread = threading.Thread(target=run, name="corral-server-control")
-    thread.start()
-    try:
-        await asyncio.wrap_future(done)
-    finally:
-        thread.join()

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "restart": "corral.cli.control",
     "server": "corral.cli.server",
     "shell": "corral.cli.shell.entry",
+    "simulate": "corral.cli.simulate",
     "snapshot": "corral.cli.snapshot",
     "start": "corral.cli.control",
     "status": "corral.cli.control",

@@ -1,0 +1,230 @@
+"""What goes wrong, and when: drawn from the seed. Everything that is broken is repaired again after a while."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corral.quorum.leader import Leader
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+    from corral.simulation.loop import Timeline
+    from corral.simulation.machine import Member
+    from corral.simulation.network import Network
+    from corral.simulation.trace import Trace
+
+MEAN_PAUSE_S: Final = 1.2
+"""Between two faults."""
+
+
+class Nemesis:
+    """Draws faults from :meth:`start` to :meth:`stop`, which repairs everything."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        network: Network,
+        members: Sequence[Member],
+        clients: Sequence[str],
+        chance: random.Random,
+        trace: Trace,
+    ) -> None:
+        self._timeline = timeline
+        self._network = network
+        self._members = members
+        self._clients = clients
+        self._chance = chance
+        self._trace = trace
+        self._is_over = False
+        self._kinds: dict[Callable[[], None], int] = {
+            self._kill: 4,
+            self._lose_power: 4,
+            self._lose_power_in_a_call: 6,
+            self._lose_power_everywhere: 1,
+            self._pause: 3,
+            self._partition: 4,
+            self._cut_one_way: 3,
+            self._break_connections: 4,
+            self._slow_link: 2,
+            self._slow_disk: 2,
+            self._fill_disk: 1,
+            self._fail_syncs: 1,
+            self._jump_clock: 1,
+        }
+
+    def start(self) -> None:
+        """From now on things go wrong."""
+        self._plan()
+
+    def stop(self) -> None:
+        """No more faults; everything heals."""
+        self._is_over = True
+        self._tell("everything heals")
+        self._network.heal()
+        self._network.slow.clear()
+        for member in self._members:
+            member.disk.is_full = member.disk.fails_to_sync = False
+            member.disk.forget_crash()
+            member.sync_delay_s = 0.0005
+            member.resume()
+            self._start(member)
+
+    def _tell(self, what: str) -> None:
+        self._trace.tell("nemesis", what)
+
+    def _plan(self) -> None:
+        self._timeline.after(self._chance.expovariate(1 / MEAN_PAUSE_S), self._strike)
+
+    def _strike(self) -> None:
+        if not self._is_over:
+            (kind,) = self._chance.choices(list(self._kinds), list(self._kinds.values()))
+            kind()
+            self._plan()
+
+    def _later(self, call: Callable[[], None], longest_s: float = 6.0) -> None:
+        """Repair after a while: mostly soon, sometimes much later."""
+        delay = self._chance.uniform(0, longest_s) if self._chance.random() < 0.8 else self._chance.uniform(0, 0.2)
+
+        def repair() -> None:
+            if not self._is_over:
+                call()
+
+        self._timeline.after(delay, repair)
+
+    def _draw_member(self) -> Member:
+        """Any member; often the leader."""
+        leaders = [each for each in self._members if each.peer is not None and isinstance(each.peer.term, Leader)]
+        if leaders and self._chance.random() < 0.4:
+            return self._chance.choice(leaders)
+        return self._chance.choice(self._members)
+
+    def _start(self, member: Member) -> None:
+        if not member.is_up:
+            member.start()
+
+    def restart_later(self, member: Member) -> None:
+        """A member has ended, for whatever reason: start it again after a while."""
+        self._later(lambda: self._start(member))
+
+    # Processes and machines
+
+    def _kill(self) -> None:
+        self._draw_member().kill()
+
+    def _lose_power(self) -> None:
+        self._draw_member().lose_power()
+
+    def _lose_power_in_a_call(self) -> None:
+        member = self._draw_member()
+        if member.is_up:
+            member.disk.crash_after(self._chance.randint(1, 12))
+
+    def _lose_power_everywhere(self) -> None:
+        for member in self._members:
+            member.lose_power()
+
+    def _pause(self) -> None:
+        member = self._draw_member()
+        member.pause()
+        self._later(member.resume)
+
+    def _jump_clock(self) -> None:
+        self._draw_member().jump_clock(self._chance.randint(-3_600_000, 3_600_000))
+
+    # The network
+
+    def _names(self) -> list[str]:
+        return [member.host.name for member in self._members]
+
+    def _cut(self, links: set[tuple[str, str]], what: str) -> None:
+        self._tell(what)
+        self._network.cut(links)
+
+        def heal() -> None:
+            self._tell(f"heals: {what}")
+            self._network.heal(links)
+
+        self._later(heal)
+
+    def _partition(self) -> None:
+        """Two sides, the clients on either; sometimes one member belongs to both."""
+        names = self._names()
+        self._chance.shuffle(names)
+        at = self._chance.randrange(1, len(names))
+        left, right = names[:at], names[at:]
+        bridge = self._chance.choice(names) if len(names) > 2 and self._chance.random() < 0.2 else None
+        clients = list(self._clients)
+        self._chance.shuffle(clients)
+        some = self._chance.randint(0, len(clients))
+        # Clients in the middle see both sides.
+        other = self._chance.randint(some, len(clients))
+        one_side, other_side = [*left, *clients[:some]], [*right, *clients[some:other]]
+        links = {
+            link for one in one_side for two in other_side for link in ((one, two), (two, one)) if bridge not in link
+        }
+        over = f", {bridge} in between" if bridge else ""
+        self._cut(links, f"{','.join(one_side)} apart from {','.join(other_side)}{over}")
+
+    def _cut_one_way(self) -> None:
+        names = self._names()
+        one = self._draw_member().host.name
+        others = [name for name in (*names, *self._clients) if name != one]
+        others = self._chance.sample(others, self._chance.randint(1, len(others)))
+        if self._chance.random() < 0.5:
+            self._cut({(one, other) for other in others}, f"{one} is not heard by {','.join(others)}")
+        else:
+            self._cut({(other, one) for other in others}, f"{one} does not hear {','.join(others)}")
+
+    def _break_connections(self) -> None:
+        ends = [end for end in self._network.ends if not end.is_lost]
+        if not ends:
+            return
+        for end in self._chance.sample(ends, min(len(ends), self._chance.choice((1, 1, 2, 4)))):
+            self._tell(f"{end!r} breaks")
+            end.break_off()
+            if self._chance.random() < 0.5:
+                end.other.break_off()
+
+    def _slow_link(self) -> None:
+        one, other = self._chance.sample(self._names(), 2)
+        self._network.slow[one, other] = self._chance.choice((0.005, 0.05, 0.3))
+        self._tell(f"slow: from {one} to {other}")
+
+        def recover() -> None:
+            self._network.slow.pop((one, other), None)
+
+        self._later(recover)
+
+    # Disks
+
+    def _slow_disk(self) -> None:
+        member = self._draw_member()
+        member.sync_delay_s = self._chance.choice((0.01, 0.1, 0.5))
+        self._tell(f"slow: the disk of {member.host.name}")
+
+        def recover() -> None:
+            member.sync_delay_s = 0.0005
+
+        self._later(recover)
+
+    def _fill_disk(self) -> None:
+        member = self._draw_member()
+        member.disk.is_full = True
+        self._tell(f"full: the disk of {member.host.name}")
+
+        def clear() -> None:
+            member.disk.is_full = False
+
+        self._later(clear)
+
+    def _fail_syncs(self) -> None:
+        member = self._draw_member()
+        member.disk.fails_to_sync = True
+        self._tell(f"failing: the disk of {member.host.name}")
+
+        def mend() -> None:
+            member.disk.fails_to_sync = False
+
+        self._later(mend)

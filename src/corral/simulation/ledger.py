@@ -1,0 +1,156 @@
+"""The one history that all members must have: looked at after every step of every member.
+
+What a serving member has applied is committed: by its leader, or because it is the history that its leader began with.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from corral.quorum.leader import Leader
+from corral.storage.errors import LogGapError
+from corral.storage.txnlog import read_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral.quorum.leader import Leader as LeaderTerm
+    from corral.quorum.learner import Learning
+    from corral.server.standalone import Server
+    from corral.simulation.machine import Member
+
+
+@dataclass(slots=True)
+class _View:
+    """How far a member's serving of clients has been followed."""
+
+    server: Server
+    position: int
+    zxid: int
+
+
+class Ledger:
+    """Committed transactions in order. ``broke`` is told of every contradiction."""
+
+    def __init__(self, broke: Callable[[str], None]) -> None:
+        self._broke = broke
+        self.order: list[int] = []
+        """zxids."""
+        self.entries: dict[int, bytes] = {}
+        """The entries of the log; of few it may be unknown, when nobody has them any more but in a snapshot."""
+        self.digests: dict[int, int] = {}
+        """The tree's, after some of them."""
+        self.leaders: dict[int, tuple[int, int]] = {}
+        """Of each epoch: the member, and which of its lives."""
+        self._holes: list[tuple[int, int]] = []
+        self._views: dict[int, _View] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ledger of {len(self.order)} transactions in {len(self.leaders)} epochs>"
+
+    @property
+    def last_zxid(self) -> int:
+        """Of the newest committed transaction."""
+        return self.order[-1] if self.order else 0
+
+    def look(self, member: Member) -> None:
+        """A step of the member is done: take over what it has committed, and compare."""
+        peer = member.peer
+        assert peer is not None
+        term = peer.term
+        server = term.server if term is not None else None
+        if term is None or server is None:
+            return
+        view = self._views.get(member.sid)
+        if view is None or view.server is not server:
+            view = self._views[member.sid] = self._begin(member, term, server)
+        recent = peer.history.recent
+        if not recent or recent[-1][0] == view.zxid:
+            return
+        new: list[tuple[int, bytes]] = []
+        for zxid, entry in reversed(recent):
+            if zxid <= view.zxid:
+                break
+            new.append((zxid, entry))
+        for zxid, entry in reversed(new):
+            self._take(member, view, zxid, entry)
+        self._compare_trees(member, view.zxid)
+
+    def _begin(self, member: Member, term: LeaderTerm | Learning, server: Server) -> _View:
+        """A member begins to serve: all that it has applied until now is committed."""
+        history = term.history
+        zxid = history.last_zxid
+        if isinstance(term, Leader):
+            me = (member.sid, member.life)
+            if self.leaders.setdefault(term.epoch, me) != me:
+                self._broke(
+                    f"epoch {term.epoch} is led by {member!r} and was led by server {self.leaders[term.epoch][0]}"
+                )
+            self._take_inherited(member, zxid)
+        position = bisect_right(self.order, zxid) - 1
+        at = self.order[position] if position >= 0 else 0
+        if isinstance(term, Leader) and position != len(self.order) - 1:
+            self._broke(f"{member!r} leads epoch {term.epoch} from {zxid:#x}, but {self.last_zxid:#x} is committed")
+        member.trace.tell(
+            member.host.name,
+            f"{'leads' if isinstance(term, Leader) else f'follows {term.leader} in'} epoch {term.epoch} from {at:#x}",
+        )
+        self._compare_trees(member, at)
+        return _View(server, position, at)
+
+    def _take_inherited(self, member: Member, zxid: int) -> None:
+        """What a new leader has in its log, and no leader before it has committed."""
+        peer = member.peer
+        assert peer is not None
+        last = self.last_zxid
+        try:
+            for each, entry in read_from(peer.history.database.log_directory, last):
+                if each > zxid:
+                    break
+                self._append(each, entry)
+        except LogGapError:
+            # It has got them as a tree, from a leader that was never established.
+            self._holes.append((last, zxid))
+            newer = [each for each in peer.history.recent if last < each[0] <= zxid]
+            self._append(newer[-1][0] if newer else zxid, b"")
+
+    def _append(self, zxid: int, entry: bytes) -> None:
+        self.order.append(zxid)
+        if entry:
+            self.entries[zxid] = entry
+
+    def _take(self, member: Member, view: _View, zxid: int, entry: bytes) -> None:
+        after = view.position + 1
+        view.zxid = zxid
+        if after < len(self.order):
+            expected = self.order[after]
+            known = self.entries.get(zxid)
+            if expected != zxid and not self._is_in_hole(zxid):
+                self._broke(f"{member!r} applies {zxid:#x} where {expected:#x} is committed")
+            elif known is not None and known != entry:
+                self._broke(f"{member!r} applies another transaction {zxid:#x} than the one that is committed")
+        elif zxid <= self.last_zxid:
+            self._broke(f"{member!r} applies {zxid:#x} behind {self.last_zxid:#x}")
+        else:
+            self._append(zxid, entry)
+        view.position = bisect_right(self.order, zxid) - 1
+
+    def _is_in_hole(self, zxid: int) -> bool:
+        return any(start < zxid <= end for start, end in self._holes)
+
+    def _compare_trees(self, member: Member, zxid: int) -> None:
+        peer = member.peer
+        assert peer is not None
+        digest = peer.history.tree.digest
+        if self.digests.setdefault(zxid, digest) != digest:
+            self._broke(f"the tree of {member!r} is another than that of others at {zxid:#x}")
+
+    def sum(self) -> int:
+        """Over the whole history."""
+        total = 0
+        for zxid in self.order:
+            total = zlib.crc32(self.entries.get(zxid, b""), zlib.crc32(zxid.to_bytes(8, "big"), total))
+        return total

@@ -1,0 +1,250 @@
+"""One member of a simulated ensemble: its machine, and the real server program on it, which may die at any moment."""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+from corral.quorum.peer import Peer
+from corral.server.clock import Clock
+from corral.server.machine import Machine
+from corral.simulation.disk import Disk, PowerLostError
+from corral.simulation.loop import Loop
+from corral.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    import asyncio
+    import random
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from corral.quorum.ensemble import Ensemble
+    from corral.server.config import ServerConfig
+    from corral.simulation.network import Host, Network
+    from corral.simulation.trace import Trace
+
+EPOCH_MS: Final = 1_767_225_600_000
+"""The wall clock when a simulation begins: 2026-01-01."""
+
+
+class SimulatedClock(Clock):
+    """A machine's clocks. ``ahead_ms`` is by how much the wall clock is wrong."""
+
+    def __init__(self, network: Network, started_ms: int) -> None:
+        self._timeline = network.timeline
+        self._started_ms = started_ms
+        self.ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + self.ahead_ms + int(self._timeline.now * 1000)
+
+    def monotonic_ms(self) -> int:
+        return self._started_ms + int(self._timeline.now * 1000)
+
+
+class SimulatedWorker:
+    """Does its jobs at moments that are drawn. Each job happens at once; a crash may come within it."""
+
+    def __init__(self, member: Member, loop: Loop) -> None:
+        self._member = member
+        self._loop = loop
+        self._jobs: deque[tuple[Callable[[], object], Callable[[], None]]] = deque()
+
+    def submit(self, job: Callable[[], object], done: Callable[[], None]) -> None:
+        """See :class:`corral.server.workers.Worker`."""
+        self._jobs.append((job, done))
+        if len(self._jobs) == 1:
+            self._begin()
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """See :class:`corral.server.workers.Worker`."""
+        while self._jobs and not self._loop.is_dead:
+            self._do()
+        return True
+
+    def _begin(self) -> None:
+        self._loop.timeline.after(self._member.draw_disk_delay(), self._turn)
+
+    def _turn(self) -> None:
+        if self._jobs and not self._loop.is_dead:
+            self._do()
+            if self._jobs:
+                self._begin()
+
+    def _do(self) -> None:
+        job, done = self._jobs.popleft()
+        try:
+            job()
+        except PowerLostError:
+            return
+        self._loop.timeline.after(self._member.draw_disk_delay(), lambda: self._loop.call_soon(done))
+
+
+def _nothing(member: Member) -> None:
+    """Nobody wants to know any more."""
+
+
+class SimulatedMachine(Machine):
+    """What a server program gets of a simulated machine."""
+
+    def __init__(self, member: Member, clock: Clock, disk: Disk, chance: random.Random) -> None:
+        super().__init__(clock=clock, filesystem=disk, chance=chance)
+        self._member = member
+
+    def worker(self, name: str, loop: asyncio.AbstractEventLoop) -> SimulatedWorker:
+        return SimulatedWorker(self._member, cast("Loop", loop))
+
+    def bind(self, host: str | None, port: int, backlog: int) -> socket.socket:
+        return cast("socket.socket", self._member.host.bind(port))
+
+
+class Member:
+    """A machine of the ensemble. ``broke`` is told when its program does what no program should."""
+
+    def __init__(
+        self,
+        sid: int,
+        ensemble: Ensemble,
+        config: ServerConfig,
+        host: Host,
+        directory: Path,
+        chance: random.Random,
+        trace: Trace,
+        broke: Callable[[str], None],
+        stepped: Callable[[Member], None],
+        ended: Callable[[Member], None],
+        *,
+        init_limit: int,
+        sync_limit: int,
+    ) -> None:
+        self.sid = sid
+        self.host = host
+        self.trace = trace
+        self.life = 0
+        """Counts the starts of its program."""
+        self.peer: Peer | None = None
+        self.clock = SimulatedClock(host.network, chance.randrange(1 << 31))
+        self.disk = Disk(directory / "attic", chance, self._die_within)
+        self.sync_delay_s = 0.0005
+        """How long the disk takes for half of a job, on average."""
+        self.is_paused = False
+        self._ensemble = ensemble
+        self._config = config
+        self._chance = chance
+        self._broke = broke
+        self._stepped = stepped
+        self._ended = ended
+        self._limits = {"init_limit": init_limit, "sync_limit": sync_limit}
+
+    def __repr__(self) -> str:
+        return f"<Member {self.sid}>"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its program runs, or is paused."""
+        return self.peer is not None
+
+    @property
+    def loop(self) -> Loop:
+        """Of the program that runs."""
+        assert self.host.loop is not None
+        return self.host.loop
+
+    def draw_disk_delay(self) -> float:
+        """How long half of what is asked of the disk takes now."""
+        return self._chance.expovariate(1 / self.sync_delay_s)
+
+    def start(self) -> None:
+        """Power and program on."""
+        self.life += 1
+        self.trace.tell(self.host.name, "starts")
+        self.disk.revive()
+        self.host.loop = loop = Loop(self.host.network.timeline, self.host, self._uncaught, self._step)
+        self.host.power_on()
+        machine = SimulatedMachine(self, self.clock, self.disk, self._chance)
+        self.peer = peer = Peer(self.sid, self._ensemble, self._config, machine=machine, **self._limits)
+        loop.call_soon(lambda: loop.create_task(self._run(peer)))
+
+    async def _run(self, peer: Peer) -> None:
+        try:
+            await peer.start()
+        except StorageError as error:
+            if self._is_excused(error):
+                self.trace.tell(self.host.name, f"cannot start: {error}")
+                self.loop.call_soon(self.kill)
+            else:
+                self._broke(f"{self.host.name} cannot start: {error}")
+            return
+        await peer.stopped.wait()
+        if peer.failed is not None and not self._is_excused(peer.failed):
+            self._broke(f"{self.host.name} fails: {peer.failed}")
+        self.trace.tell(self.host.name, f"ends by itself: {peer.failed}")
+        self.loop.call_soon(self.kill)
+
+    def _is_excused(self, error: StorageError) -> bool:
+        return getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC)
+
+    def _uncaught(self, message: str, error: BaseException | None) -> None:
+        if not isinstance(error, PowerLostError):
+            self._broke(f"{self.host.name}: nobody caught {error!r} ({message})")
+
+    def _step(self) -> None:
+        self._stepped(self)
+
+    # Faults
+
+    def kill(self) -> None:
+        """The program dies; the machine lives, and its page cache."""
+        if self.is_up:
+            self.trace.tell(self.host.name, "is killed")
+            self._end(silently=False)
+
+    def lose_power(self) -> None:
+        """Everything dies, and what was not synced is lost."""
+        if self.is_up:
+            self.trace.tell(self.host.name, "loses its power")
+            self._end(silently=True)
+            self.disk.lose_power()
+
+    def _die_within(self) -> None:
+        """A moment that the disk has chosen has come."""
+        self.trace.tell(self.host.name, "loses its power within a call to its disk")
+        self._end(silently=True)
+        self.disk.lose_power()
+
+    def _end(self, *, silently: bool) -> None:
+        peer, self.peer = self.peer, None
+        assert peer is not None
+        loop = self.loop
+        self.is_paused = False
+        self.disk.process_dies()
+        self.host.process_dies(silently=silently)
+        loop.kill()
+        peer.history.database.unlock()
+        self._ended(self)
+
+    def turn_off(self) -> None:
+        """Everything is over."""
+        self._ended = _nothing
+        self._end(silently=False)
+
+    def pause(self) -> None:
+        """The program stands still."""
+        if self.is_up:
+            self.trace.tell(self.host.name, "stands still")
+            self.is_paused = True
+            self.loop.pause()
+
+    def resume(self) -> None:
+        """It goes on."""
+        if self.is_up and self.is_paused:
+            self.trace.tell(self.host.name, "goes on")
+            self.is_paused = False
+            self.loop.resume()
+
+    def jump_clock(self, by_ms: int) -> None:
+        """Its wall clock is set."""
+        self.trace.tell(self.host.name, f"its clock jumps by {by_ms} ms")
+        self.clock.ahead_ms += by_ms

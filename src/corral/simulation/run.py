@@ -1,0 +1,272 @@
+"""One simulation from its seed to its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from corral.quorum.ensemble import parse_ensemble
+from corral.server.config import from_properties
+from corral.simulation.checkers import check_history, check_replicas
+from corral.simulation.faults import Nemesis
+from corral.simulation.ledger import Ledger
+from corral.simulation.loop import LivelockError, Loop, Timeline
+from corral.simulation.machine import Member
+from corral.simulation.network import Network
+from corral.simulation.trace import LogsInTrace, Trace
+from corral.simulation.workload import Testimony, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TICK_MS: Final = 200
+HEALING_S: Final = 60.0
+"""In this time all must have converged once everything has healed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is simulated; with the seed it decides everything."""
+
+    servers: int = 3
+    clients: int = 3
+    seconds: float = 30.0
+    """Virtual ones, in which things go wrong; the healing comes on top."""
+    faults: bool = True
+    pause_s: float = 0.1
+    """Between two requests of a client, on average."""
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How a simulation went."""
+
+    seed: int
+    scenario: Scenario
+    violations: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    digest: str = ""
+    """The same for two runs only if everything in them was the same."""
+    transactions: int = 0
+    epochs: int = 0
+    acknowledged: int = 0
+    reads: int = 0
+    unknown: int = 0
+    steps: int = 0
+
+    def __str__(self) -> str:
+        outcome = "; ".join(self.violations[:3]) or "nothing wrong"
+        return (
+            f"seed {self.seed}: {outcome} ({self.epochs} epochs, {self.transactions} transactions,"
+            f" {self.acknowledged} writes acknowledged, {self.unknown} unknown, {self.reads} reads)"
+        )
+
+
+class Simulation:
+    """The parts, put together. :meth:`run` may be called once."""
+
+    def __init__(
+        self,
+        seed: int,
+        scenario: Scenario,
+        directory: Path,
+        show: Callable[[str], object] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.scenario = scenario
+        self.timeline = Timeline()
+        self.trace = Trace(self.timeline, show)
+        self.verdict = Verdict(seed, scenario)
+        self.network = Network(self.timeline, self._chance("network"))
+        self.ledger = Ledger(self._broke)
+        self.testimony = Testimony([], [])
+        ensemble = parse_ensemble(
+            "\n".join(f"server.{sid}=10.0.0.{sid}:2888:3888" for sid in range(1, scenario.servers + 1))
+        )
+        self.members = [
+            Member(
+                sid,
+                ensemble,
+                from_properties(
+                    {
+                        "dataDir": str(directory / str(sid)),
+                        "clientPort": "2181",
+                        "clientPortAddress": f"10.0.0.{sid}",
+                        "tickTime": str(TICK_MS),
+                        "snapCount": "60",
+                        "preAllocSize": "16",
+                        "maxClientCnxns": "0",
+                        **scenario.settings,
+                    }
+                ),
+                self.network.add(f"server-{sid}", f"10.0.0.{sid}"),
+                directory / str(sid),
+                self._chance(f"member {sid}"),
+                self.trace,
+                self._broke,
+                self._stepped,
+                self._member_ended,
+                init_limit=20,
+                sync_limit=5,
+            )
+            for sid in range(1, scenario.servers + 1)
+        ]
+        servers = ",".join(f"{member.host.address}:2181" for member in self.members)
+        self.clients = [
+            Worker(
+                self.network.add(f"client-{n}", f"10.0.1.{n}"),
+                servers,
+                self._chance(f"client {n}"),
+                self.trace,
+                self.testimony,
+                self._broke,
+                pause_s=scenario.pause_s,
+                session_timeout_s=2.0 if n % 2 else 6.0,
+            )
+            for n in range(1, scenario.clients + 1)
+        ]
+        self.nemesis = Nemesis(
+            self.timeline,
+            self.network,
+            self.members,
+            [client.host.name for client in self.clients],
+            self._chance("faults"),
+            self.trace,
+        )
+
+    def _chance(self, what: str) -> random.Random:
+        return random.Random(f"{self.seed} {what}")
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self.verdict.violations)
+
+    def _broke(self, what: str) -> None:
+        self.trace.tell("VIOLATION", what)
+        self.verdict.violations.append(what)
+
+    def _stepped(self, member: Member) -> None:
+        self.ledger.look(member)
+
+    def _member_ended(self, member: Member) -> None:
+        self.nemesis.restart_later(member)
+
+    # The run
+
+    def run(self) -> Verdict:
+        """Let it all happen, up to the first violation."""
+        scenario, timeline = self.scenario, self.timeline
+        try:
+            for member in self.members:
+                member.start()
+            for client in self.clients:
+                client.start()
+            if scenario.faults:
+                self.nemesis.start()
+            timeline.run(scenario.seconds, lambda: self.is_broken)
+            if not self.is_broken:
+                self._heal()
+        except LivelockError as error:
+            self._broke(str(error))
+        self._sum_up()
+        return self.verdict
+
+    def _heal(self) -> None:
+        self.nemesis.stop()
+        for client in self.clients:
+            client.stop()
+        deadline = self.timeline.now + HEALING_S
+        self.timeline.run(deadline, lambda: self.is_broken or self._has_converged())
+        if self.is_broken:
+            return
+        if not self._has_converged():
+            self._broke(f"{HEALING_S:g} s after everything has healed: {self._what_lacks()}")
+            return
+        for violation in (
+            *check_replicas(self.members),
+            *check_history(self.ledger, self.testimony),
+        ):
+            self._broke(violation)
+
+    def _has_converged(self) -> bool:
+        return not self._what_lacks()
+
+    def _what_lacks(self) -> str:
+        for client in self.clients:
+            if not client.is_over:
+                return f"{client.host.name} is not done"
+        for member in self.members:
+            if member.peer is None or member.peer.server is None:
+                return f"{member.host.name} does not serve"
+            zxid = self.ledger.last_zxid
+            tree = member.peer.history.tree
+            if tree.last_zxid < zxid:
+                return f"{member.host.name} is at {tree.last_zxid:#x}, not at {zxid:#x}"
+            if tree.sessions:
+                return f"session {next(iter(tree.sessions)):#x} has not ended on {member.host.name}"
+        return ""
+
+    def _sum_up(self) -> None:
+        for member in self.members:
+            if member.is_up:
+                member.turn_off()
+        for client in self.clients:
+            if client.host.loop is not None:
+                client.kill()
+        verdict = self.verdict
+        verdict.transactions = len(self.ledger.order)
+        verdict.epochs = len(self.ledger.leaders)
+        verdict.acknowledged = len(self.testimony.writes)
+        verdict.reads = len(self.testimony.reads)
+        verdict.unknown = self.testimony.unknown
+        verdict.steps = self.timeline.steps
+        self.trace.tell(
+            "end",
+            f"{verdict.transactions} transactions ({self.ledger.sum():08x}), network {self.network.delivered:08x},"
+            f" {verdict.acknowledged} writes, {verdict.reads} reads, {verdict.steps} steps",
+        )
+        verdict.trace = self.trace.lines
+        verdict.digest = self.trace.digest
+
+
+def simulate(
+    seed: int,
+    scenario: Scenario | None = None,
+    *,
+    show: Callable[[str], object] | None = None,
+    with_logs: bool = False,
+) -> Verdict:
+    """Run one simulation. ``show`` gets each line of the trace at once, ``with_logs`` with what the servers log."""
+    logger = logging.getLogger("corral")
+    before = (logger.level, logger.propagate)
+    # Cycles are collected when the counts say so, which is no part of the seed.
+    gc.disable()
+    try:
+        with tempfile.TemporaryDirectory(prefix="corral-simulation-") as directory:
+            simulation = Simulation(seed, scenario or Scenario(), Path(directory), show)
+            handler = LogsInTrace(simulation.trace, _current_process)
+            logger.propagate = False
+            logger.setLevel(logging.INFO if with_logs else logging.CRITICAL + 1)
+            if with_logs:
+                logger.addHandler(handler)
+            try:
+                return simulation.run()
+            finally:
+                logger.removeHandler(handler)
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        gc.enable()
+
+
+def _current_process() -> str:
+    loop = asyncio._get_running_loop()
+    return loop.host.name if isinstance(loop, Loop) else ""

@@ -1,0 +1,52 @@
+"""What happened, in order: for people to read, and summed up to compare two runs."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral.simulation.loop import Timeline
+
+
+class Trace:
+    """Lines with a time and who did it. ``show`` gets each as it is written."""
+
+    def __init__(self, timeline: Timeline, show: Callable[[str], object] | None = None) -> None:
+        self._timeline = timeline
+        self._show = show
+        self._sum = hashlib.sha256()
+        self.lines: list[str] = []
+
+    def tell(self, who: str, what: str) -> None:
+        """Something happened."""
+        line = f"{self._timeline.now:12.6f}  {who:<10}  {what}"
+        self.lines.append(line)
+        self._sum.update(line.encode() + b"\n")
+        if self._show is not None:
+            self._show(line)
+
+    def aside(self, who: str, what: str) -> None:
+        """Something to be read that is not summed up."""
+        if self._show is not None:
+            self._show(f"{self._timeline.now:12.6f}  {who:<10}    | {what}")
+
+    @property
+    def digest(self) -> str:
+        """Of all lines."""
+        return self._sum.hexdigest()
+
+
+class LogsInTrace(logging.Handler):
+    """Shows what the programs log, in the trace. ``current`` tells whose turn it is."""
+
+    def __init__(self, trace: Trace, current: Callable[[], str]) -> None:
+        super().__init__(logging.DEBUG)
+        self._trace = trace
+        self._current = current
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._trace.aside(self._current(), f"{record.levelname.lower()}: {record.getMessage()}")

@@ -86,6 +86,27 @@ def test_a_taker_that_is_cancelled_leaves_the_line_and_takes_nothing(zookeeper_s
     asyncio.run(main())
 
 
+def test_kazoo_175_takes_that_time_out_pile_up_nothing(zookeeper_shared: Address) -> None:
+    async def main() -> None:
+        async with connect(zookeeper_shared) as zk:
+            queue = Queue(zk, "/queue")
+
+            async def time_out() -> str:
+                taker = asyncio.create_task(queue.take())
+                await _until_children(zk, "/queue/waiting", 1)
+                taker.cancel()
+                await asyncio.wait({taker})
+                watches = zk._keeper.watches
+                tables = [*watches._one_shot.values(), *watches._lasting.values()]
+                return str([[len(callbacks) for callbacks in table.values()] for table in tables])
+
+            before = await time_out()
+            assert [await time_out() for _ in range(5)] == [before] * 5
+            await queue.close()
+
+    asyncio.run(main())
+
+
 def test_several_takers_share_a_long_queue(zookeeper_shared: Address) -> None:
     async def main() -> None:
         async with connect(zookeeper_shared) as zk, connect(zookeeper_shared) as other:
@@ -163,7 +184,7 @@ def test_what_the_server_does_not_accept_ends_with_an_error(zookeeper_shared: Ad
     async def main() -> None:
         async with connect(zookeeper_shared, max_request_bytes=1 << 22, backoff_first=0.001) as zk:
             with pytest.raises(ConnectionLoss):
-                await Queue(zk, "/queue").put(bytes(1 << 21))
+                await Queue(zk, "/queue").put(bytes(1 << 20))
             assert await Queue(zk, "/queue").size() == 0
 
     asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -19,11 +20,11 @@ from corral.simulation.ledger import Ledger
 from corral.simulation.loop import LivelockError, Loop, Timeline
 from corral.simulation.machine import Member
 from corral.simulation.network import Network
-from corral.simulation.trace import LogsInTrace, Trace
+from corral.simulation.trace import LogsInTrace, ProtocolWatch, Trace
 from corral.simulation.workload import Testimony, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 TICK_MS: Final = 200
 HEALING_S: Final = 60.0
@@ -82,10 +83,10 @@ class Simulation:
         self.seed = seed
         self.scenario = scenario
         self.timeline = Timeline()
-        self.trace = Trace(self.timeline, show)
+        self.trace = Trace(self.timeline, directory, show)
         self.verdict = Verdict(seed, scenario)
         self.network = Network(self.timeline, self._chance("network"))
-        self.ledger = Ledger(self._broke)
+        self.ledger = Ledger(self.broke)
         self.testimony = Testimony([], [])
         ensemble = parse_ensemble(
             "\n".join(f"server.{sid}=10.0.0.{sid}:2888:3888" for sid in range(1, scenario.servers + 1))
@@ -110,7 +111,7 @@ class Simulation:
                 directory / str(sid),
                 self._chance(f"member {sid}"),
                 self.trace,
-                self._broke,
+                self.broke,
                 self._stepped,
                 self._member_ended,
                 init_limit=20,
@@ -126,7 +127,7 @@ class Simulation:
                 self._chance(f"client {n}"),
                 self.trace,
                 self.testimony,
-                self._broke,
+                self.broke,
                 pause_s=scenario.pause_s,
                 session_timeout_s=2.0 if n % 2 else 6.0,
             )
@@ -149,7 +150,8 @@ class Simulation:
         """Whether anything is wrong."""
         return bool(self.verdict.violations)
 
-    def _broke(self, what: str) -> None:
+    def broke(self, what: str) -> None:
+        """Something is wrong, and the simulation at its end."""
         self.trace.tell("VIOLATION", what)
         self.verdict.violations.append(what)
 
@@ -175,7 +177,7 @@ class Simulation:
             if not self.is_broken:
                 self._heal()
         except LivelockError as error:
-            self._broke(str(error))
+            self.broke(str(error))
         self._sum_up()
         return self.verdict
 
@@ -188,13 +190,13 @@ class Simulation:
         if self.is_broken:
             return
         if not self._has_converged():
-            self._broke(f"{HEALING_S:g} s after everything has healed: {self._what_lacks()}")
+            self.broke(f"{HEALING_S:g} s after everything has healed: {self._what_lacks()}")
             return
         for violation in (
             *check_replicas(self.members),
             *check_history(self.ledger, self.testimony),
         ):
-            self._broke(violation)
+            self.broke(violation)
 
     def _has_converged(self) -> bool:
         return not self._what_lacks()
@@ -245,26 +247,36 @@ def simulate(
     with_logs: bool = False,
 ) -> Verdict:
     """Run one simulation. ``show`` gets each line of the trace at once, ``with_logs`` with what the servers log."""
-    logger = logging.getLogger("corral")
+    with tempfile.TemporaryDirectory(prefix="corral-simulation-") as directory:
+        simulation = Simulation(seed, scenario or Scenario(), Path(directory), show)
+        handlers: list[tuple[str, int, logging.Handler]] = [
+            ("corral", logging.CRITICAL + 1, logging.NullHandler()),
+            ("corral.client", logging.INFO, ProtocolWatch(simulation.broke)),
+        ]
+        if with_logs:
+            handlers[0] = ("corral", logging.INFO, LogsInTrace(simulation.trace, _current_process))
+        with contextlib.ExitStack() as stack:
+            for name, level, handler in handlers:
+                stack.enter_context(_listening(name, level, handler))
+            # Cycles are collected when the counts say so, which is no part of the seed.
+            stack.callback(gc.enable)
+            gc.disable()
+            return simulation.run()
+
+
+@contextlib.contextmanager
+def _listening(name: str, level: int, handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger(name)
     before = (logger.level, logger.propagate)
-    # Cycles are collected when the counts say so, which is no part of the seed.
-    gc.disable()
+    logger.setLevel(level)
+    logger.propagate = name != "corral"
+    logger.addHandler(handler)
     try:
-        with tempfile.TemporaryDirectory(prefix="corral-simulation-") as directory:
-            simulation = Simulation(seed, scenario or Scenario(), Path(directory), show)
-            handler = LogsInTrace(simulation.trace, _current_process)
-            logger.propagate = False
-            logger.setLevel(logging.INFO if with_logs else logging.CRITICAL + 1)
-            if with_logs:
-                logger.addHandler(handler)
-            try:
-                return simulation.run()
-            finally:
-                logger.removeHandler(handler)
+        yield
     finally:
+        logger.removeHandler(handler)
         logger.setLevel(before[0])
         logger.propagate = before[1]
-        gc.enable()
 
 
 def _current_process() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from corral.simulation.loop import Timeline
 
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
 class Trace:
     """Lines with a time and who did it. ``show`` gets each as it is written."""
 
-    def __init__(self, timeline: Timeline, show: Callable[[str], object] | None = None) -> None:
+    def __init__(self, timeline: Timeline, directory: Path, show: Callable[[str], object] | None = None) -> None:
+        """``directory`` is where the files are; no line tells it, for it is another one each time."""
         self._timeline = timeline
+        self._directory = f"{directory}/"
         self._show = show
         self._sum = hashlib.sha256()
         self.lines: list[str] = []
 
     def tell(self, who: str, what: str) -> None:
         """Something happened."""
-        line = f"{self._timeline.now:12.6f}  {who:<10}  {what}"
+        line = f"{self._timeline.now:12.6f}  {who:<10}  {what.replace(self._directory, '')}"
         self.lines.append(line)
         self._sum.update(line.encode() + b"\n")
         if self._show is not None:
@@ -49,4 +52,19 @@ class LogsInTrace(logging.Handler):
         self._current = current
 
     def emit(self, record: logging.LogRecord) -> None:
+        """See the base class."""
         self._trace.aside(self._current(), f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+class ProtocolWatch(logging.Handler):
+    """Listens to the clients: no server may ever answer what a server does not answer."""
+
+    def __init__(self, broke: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._broke = broke
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See the base class."""
+        text = record.getMessage()
+        if "does not speak the protocol" in text:
+            self._broke(text)

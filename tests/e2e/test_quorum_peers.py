@@ -124,6 +124,30 @@ def test_what_is_written_at_one_is_read_at_all(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_syncs_are_answered_in_their_turn(tmp_path: Path) -> None:
+    """Among writes of the same session, at the leader and elsewhere, and of others meanwhile."""
+
+    async def main() -> None:
+        async with members(tmp_path, 3, 1) as them:
+            await them.start(1, 2, 3, 4)
+            zks = [client(them.hosts(sid)) for sid in them.ports]
+            for zk in zks:
+                await zk.start()
+            await zks[0].create("/s")
+            for _ in range(20):
+                calls: list[asyncio.Future[object]] = []
+                for n in range(20):
+                    for zk in zks:
+                        calls += [asyncio.ensure_future(zk.set("/s", b"%d" % n)), asyncio.ensure_future(zk.sync("/s"))]
+                        calls.append(asyncio.ensure_future(zk.get("/s")))
+                await asyncio.gather(*calls)
+            for zk in zks:
+                assert zk.state is corral.State.CONNECTED
+                await zk.close()
+
+    asyncio.run(main())
+
+
 def test_nothing_acknowledged_is_lost_when_the_leader_goes(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path) as them:

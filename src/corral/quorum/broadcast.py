@@ -6,7 +6,7 @@ sync in each log, and one announcement. Sources: Leader, ProposalRequestProcesso
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from corral.quorum.counting import is_quorum
 from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from corral.quorum.ensemble import Ensemble
     from corral.quorum.history import History
+
+
+_SYNC: Final = pack(PacketType.SYNC, 0)
 
 
 class Listener(Protocol):
@@ -60,6 +63,8 @@ class Broadcast:
         self._activate = activate
         self.last_proposed = history.last_zxid
         self.proposal_sizes = ReplySizes()
+        self._syncs: list[tuple[int, Listener]] = []
+        """Which learners have asked for a sync, and after which transaction each is to be told."""
 
     def append(self, zxid: int, entry: bytes) -> None:
         """Take a transaction for the next batch."""
@@ -83,6 +88,19 @@ class Broadcast:
                 listener.send(proposals)
         self._history.database.sync(lambda: self.acknowledge(self.me, last_zxid))
 
+    def sync_with(self, listener: Listener) -> None:
+        """Tell a learner when all that was submitted before has been announced to it, and nothing that comes later."""
+        pending = self._gathered or self.under_way
+        if pending:
+            self._syncs.append((pending[-1][0], listener))
+        else:
+            listener.send(_SYNC)
+
+    @property
+    def pending_syncs(self) -> int:
+        """How many learners wait for a sync."""
+        return len(self._syncs)
+
     def acknowledge(self, sid: int, zxid: int) -> None:
         """The log of ``sid`` is known to be durable up to ``zxid``."""
         if zxid > self._acknowledged.get(sid, -1):
@@ -100,14 +118,19 @@ class Broadcast:
         self.under_way = []
         changes = [(zxid, self.reconfigured.pop(zxid)) for zxid, _ in batch if zxid in self.reconfigured]
         leaders = {zxid: self._leader_of(ensemble, batch[-1][0]) for zxid, ensemble in changes}
-        commits = b"".join([_commit_packet(zxid, leaders.get(zxid)) for zxid, _ in batch])
-        informs = b""
+        commits = [_commit_packet(zxid, leaders.get(zxid)) for zxid, _ in batch]
+        informs: list[bytes] = []
+        if any(listener.is_observer for listener in self.listeners.values()):
+            informs = [_inform_packet(*each, leaders.get(each[0])) for each in batch]
+        due = [each for each in self._syncs if each[0] <= batch[-1][0]]
+        self._syncs = [each for each in self._syncs if each[0] > batch[-1][0]]
+        all_commits, all_informs = b"".join(commits), b"".join(informs)
         for listener in list(self.listeners.values()):
-            if listener.is_observer:
-                informs = informs or b"".join([_inform_packet(*each, leaders.get(each[0])) for each in batch])
-                listener.send(informs)
+            after = [zxid for zxid, asking in due if asking is listener]
+            if after:
+                listener.send(_with_syncs(batch, informs if listener.is_observer else commits, after))
             else:
-                listener.send(commits)
+                listener.send(all_informs if listener.is_observer else all_commits)
         for zxid, entry in batch:
             self._history.note(zxid, entry)
         done, self._done = self._done, None
@@ -138,3 +161,12 @@ def _inform_packet(zxid: int, entry: bytes, leader: int | None) -> bytes:
     if leader is None:
         return pack(INFORM, zxid, entry)
     return pack(PacketType.INFORM_AND_ACTIVATE, zxid, leader.to_bytes(8, "big", signed=True) + entry)
+
+
+def _with_syncs(batch: Sequence[tuple[int, bytes]], packets: Sequence[bytes], after: Sequence[int]) -> bytes:
+    """The packets of a batch, and behind those of the zxids in ``after`` a SYNC for each time that they are there."""
+    return b"".join(
+        part
+        for (zxid, _), packet in zip(batch, packets, strict=True)
+        for part in (packet, *[_SYNC] * after.count(zxid))
+    )

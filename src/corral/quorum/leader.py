@@ -381,6 +381,7 @@ class Leader:
     ) -> None:
         request = decode_request(data)
         if request.operation == OpCode.SYNC:
-            server.leading.when_applied(lambda: learner.send(pack(PacketType.SYNC, 0)))
+            assert self._broadcast is not None
+            self._broadcast.sync_with(learner)
         else:
             server.forwarded(request, identities, learner)

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
-from corral.jute.primitives import decode_text, encode_text
-from corral.jute.records import PathRequest, PathResponse
 from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
 from corral.quorum.packets import ForwardedRequest, PacketType, encode_sessions, pack
-from corral.server.connection import WRITES
-from corral.server.pipeline import WritePipeline
+from corral.server.pipeline import WritePipeline, reply_to_sync
 from corral.server.sessions import SessionTracker, first_session_id
 from corral.server.standalone import Server
 from corral.tree.digest import DIGEST_VERSION
@@ -41,15 +38,9 @@ _TXN_HEADER: Final = struct.Struct(">qiqqi")
 _REPLY_HEADER: Final = struct.Struct(">iiqi")
 _DIGEST: Final = struct.Struct(">iQ")
 _SESSION: Final = struct.Struct(">qi")
-_ORDERED: Final = WRITES | {OpCode.SYNC}
 LAST_COUNTER: Final = 0xFFFFFFFF
 """The counter in the last zxid of an epoch."""
 CREATE_SESSION_TIMEOUT: Final = struct.Struct(">i")
-
-
-def _echoed_path(body: bytes) -> bytes:
-    path = PathRequest.from_bytes(body).path
-    return PathResponse(None if path is None else encode_text(decode_text(path))).to_bytes()
 
 
 def answer(connection: Connection, xid: int, zxid: int, error: int, body: bytes) -> None:
@@ -76,13 +67,12 @@ class Post(NamedTuple):
 
 
 class LeaderPipeline(WritePipeline):
-    """Takes the writes of this server's clients and of all learners', and answers syncs in their order."""
+    """Takes the writes of this server's clients and of all learners'."""
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self.exhausted: Callable[[], None] = lambda: None
         """Called when the epoch has no zxid left: only a new one goes on (ZOOKEEPER-1277, 2789)."""
-        self._syncs: deque[tuple[int, Callable[[], None]]] = deque()
 
     def submit(
         self,
@@ -93,41 +83,12 @@ class LeaderPipeline(WritePipeline):
         body: bytes,
         identities: Sequence[Identity],
     ) -> ErrorCode | None:
-        """As for any pipeline; a sync waits for what was proposed before it."""
-        if op != OpCode.SYNC:
-            if self.zxid & LAST_COUNTER == LAST_COUNTER:
-                # Whoever asks sees a lost connection, and asks the next leader.
-                self.exhausted()
-                return None
-            return super().submit(connection, session_id, xid, op, body, identities)
-        assert connection is not None
-        self.when_applied(lambda: self._answer_sync(connection, xid, body))
-        return None
-
-    @property
-    def pending_syncs(self) -> int:
-        """How many syncs wait."""
-        return len(self._syncs)
-
-    def when_applied(self, call: Callable[[], None]) -> None:
-        """Call when all that has been proposed until now is applied."""
-        self._syncs.append((self.zxid, call))
-        if not self.busy:
-            self._soon(self._release_syncs)
-
-    def _synced(self) -> None:
-        super()._synced()
-        self._release_syncs()
-
-    def _release_syncs(self) -> None:
-        while self._syncs and (self._syncs[0][0] <= self.tree.last_zxid or not self.busy):
-            self._syncs.popleft()[1]()
-        self.flush()
-
-    def _answer_sync(self, connection: Connection, xid: int, body: bytes) -> None:
-        if not connection.closed:
-            answer(connection, xid, self.tree.last_zxid, 0, _echoed_path(body))
-            self.dirty[connection] = None
+        """As for any pipeline, as long as there are zxids."""
+        if self.zxid & LAST_COUNTER == LAST_COUNTER and op != OpCode.SYNC:
+            # Whoever asks sees a lost connection, and asks the next leader.
+            self.exhausted()
+            return None
+        return super().submit(connection, session_id, xid, op, body, identities)
 
 
 class MemberServer(Server):
@@ -153,7 +114,6 @@ class LeaderServer(MemberServer):
     """The server of the member that leads: its pipeline's transactions are committed by a quorum."""
 
     mode = "leader"
-    ordered_operations = _ORDERED
 
     def __init__(
         self,
@@ -182,7 +142,7 @@ class LeaderServer(MemberServer):
         """What ``mntr`` tells of the ensemble, by name."""
         yield from super().membership_figures()
         uptime_ms = self.clock.monotonic_ms() - self.stats.started_ms
-        yield from leader_figures(self._in_step(), self._broadcast, self.leading.pending_syncs, uptime_ms)
+        yield from leader_figures(self._in_step(), self._broadcast, self._broadcast.pending_syncs, uptime_ms)
 
     def forwarded(self, request: ForwardedRequest, identities: Sequence[Identity], owner: object) -> None:
         """A learner's client wants to write."""
@@ -236,12 +196,17 @@ class LeaderServer(MemberServer):
 # Learning
 
 
-class _Awaited(NamedTuple):
-    connection: Connection
-    xid: int
-    operation: int
-    body: bytes
-    since_ms: int
+class _Awaited:
+    """A request that the leader has been asked. ``reply`` is (zxid, error, body) once it is known."""
+
+    __slots__ = ("connection", "operation", "reply", "since_ms", "xid")
+
+    def __init__(self, connection: Connection, xid: int, operation: int, since_ms: int) -> None:
+        self.connection = connection
+        self.xid = xid
+        self.operation = operation
+        self.since_ms = since_ms
+        self.reply: tuple[int, int, bytes] | None = None
 
 
 class ForwardedWrites:
@@ -256,7 +221,8 @@ class ForwardedWrites:
         self.dirty: dict[Connection, None] = {}
         self._awaited: dict[int, deque[_Awaited]] = {}
         """By session, in the order in which they were asked."""
-        self._syncs: deque[_Awaited] = deque()
+        self._syncs: deque[tuple[int, _Awaited, bytes]] = deque()
+        """Of all sessions: session, request and reply, in the order in which they were asked."""
         self._is_stopped = False
         self._agrees = False
         """Whether the tree's digest has been the leader's."""
@@ -265,6 +231,11 @@ class ForwardedWrites:
     def zxid(self) -> int:
         """Of the last transaction applied."""
         return self._tree.last_zxid
+
+    @property
+    def is_settled(self) -> bool:
+        """Never: what others have asked elsewhere is not known here."""
+        return False
 
     @property
     def busy(self) -> bool:
@@ -289,11 +260,13 @@ class ForwardedWrites:
     ) -> ErrorCode | None:
         """Send it to the leader."""
         assert connection is not None
-        waits = _Awaited(connection, xid, op, body, self._server.clock.wall_ms())
+        waits = _Awaited(connection, xid, op, self._server.clock.wall_ms())
         if op == OpCode.SYNC:
-            self._syncs.append(waits)
-        else:
-            self._awaited.setdefault(session_id, deque()).append(waits)
+            echoed = reply_to_sync(body)
+            if echoed is None:
+                return ErrorCode.MARSHALLING_ERROR
+            self._syncs.append((session_id, waits, echoed))
+        self._awaited.setdefault(session_id, deque()).append(waits)
         self.outstanding += 1
         told = None if op == CREATE_SESSION else identities
         self._send(pack(PacketType.REQUEST, -1, ForwardedRequest(session_id, xid, op, body).encode(), told))
@@ -320,15 +293,15 @@ class ForwardedWrites:
         if tree.changes:
             watches.trigger(tree.changes, zxid)
             tree.changes.clear()
-        waits = self._take(session_id, xid)
+        waits = self._find(session_id, xid)
+        if waits is not None:
+            waits.reply = (zxid, error, reply)
         if kind == CREATE_SESSION:
             self._server.session_opened(waits.connection if waits else None, session_id)
         elif kind == CLOSE_SESSION:
             self._server.session_ended(waits.connection if waits else None, session_id, xid)
-        elif waits is not None and not waits.connection.closed:
-            waits.connection.write_latency_ms = self._server.clock.wall_ms() - waits.since_ms
-            answer(waits.connection, xid, zxid, error, reply)
-            self.dirty[waits.connection] = None
+        if waits is not None:
+            self._answer(session_id)
 
     def _compare_digest(self, zxid: int, entry: bytes) -> None:
         """The leader has said what its tree's digest is after the transaction: is it ours, too?"""
@@ -348,22 +321,31 @@ class ForwardedWrites:
     def synced(self) -> None:
         """The leader says that everything before our oldest sync has come."""
         if self._syncs:
-            waits = self._syncs.popleft()
-            self.outstanding -= 1
-            if not waits.connection.closed:
-                answer(waits.connection, waits.xid, self.zxid, 0, _echoed_path(waits.body))
-                self.dirty[waits.connection] = None
+            session_id, waits, echoed = self._syncs.popleft()
+            waits.reply = (self.zxid, 0, echoed)
+            self._answer(session_id)
 
-    def _take(self, session_id: int, xid: int) -> _Awaited | None:
-        queue = self._awaited.get(session_id)
-        if not queue or queue[0].xid != xid:
-            # Asked by way of another server.
-            return None
-        waits = queue.popleft()
+    def _find(self, session_id: int, xid: int) -> _Awaited | None:
+        """The request that a transaction answers; None if it was asked by way of another member."""
+        for waits in self._awaited.get(session_id, ()):
+            if waits.reply is None and waits.operation != OpCode.SYNC:
+                return waits if waits.xid == xid else None
+        return None
+
+    def _answer(self, session_id: int) -> None:
+        """Answer what a session has asked, in that order, as far as the replies are known."""
+        queue = self._awaited[session_id]
+        while queue and (reply := queue[0].reply) is not None:
+            waits = queue.popleft()
+            self.outstanding -= 1
+            connection = waits.connection
+            if connection.closed or waits.operation in (CREATE_SESSION, CLOSE_SESSION):
+                continue
+            connection.write_latency_ms = self._server.clock.wall_ms() - waits.since_ms
+            answer(connection, waits.xid, *reply)
+            self.dirty[connection] = None
         if not queue:
             del self._awaited[session_id]
-        self.outstanding -= 1
-        return waits
 
     def flush(self) -> None:
         """Send what is queued for the dirty connections."""
@@ -393,7 +375,6 @@ class LearnerSessions(SessionTracker):
 class LearnerServer(MemberServer):
     """The server of a member that learns: reads are its own, writes go to the leader."""
 
-    ordered_operations = _ORDERED
     owns_sessions = False
 
     def __init__(

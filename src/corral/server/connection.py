@@ -25,6 +25,7 @@ from corral.jute.ops import (
     GET_DATA,
     PING,
     SASL,
+    SYNC,
     SYNC_CONNECTED,
     EventType,
     OpCode,
@@ -83,6 +84,8 @@ WRITES: Final = frozenset(
         OpCode.CLOSE_SESSION,
     }
 )
+ORDERED: Final = WRITES | {OpCode.SYNC}
+"""What is answered in the order of the transactions; everything else at once, unless it waits behind such a one."""
 _LAST_SHORT_OP: Final = int(OpCode.SASL)
 """What comes after it is rare, and some of it takes long for a short reply: one such request is a turn."""
 _BULKY_READS: Final = frozenset({OpCode.GET_DATA, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2})
@@ -590,7 +593,7 @@ class Connection(asyncio.Protocol):
 
     def serve_request(self, xid: int, op: int, body: bytes) -> None:
         """Serve one request that the loop did not."""
-        if op in self.server.ordered_operations:
+        if op in ORDERED and not (op == SYNC and self.server.pipeline.is_settled):
             session = self.session
             assert session is not None
             error = self.server.pipeline.submit(self, session.id, xid, op, body, self.identities)

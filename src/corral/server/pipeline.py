@@ -12,7 +12,9 @@ import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corral.jute.errors import ErrorCode, KeeperError, UndecodableError
-from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, SET_DATA
+from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, SET_DATA, SYNC
+from corral.jute.primitives import JuteError, decode_text, encode_text
+from corral.jute.records import PathRequest, PathResponse
 from corral.tree.digest import DIGEST_VERSION
 from corral.tree.prepare import error_record
 from corral.tree.znode import STAT_SIZE
@@ -38,7 +40,17 @@ _LENGTH: Final = struct.Struct(">i").pack
 
 Proposed = tuple["Connection | None", int, int, int, int, int, int, bytes, "Effect", int]
 """A transaction on its way to the disk, and who waits for it: connection, xid, operation asked for, transaction type,
-zxid, time in ms, session id, record, effect, digest. A plain tuple: one is made for every write."""
+zxid, time in ms, session id, record, effect, digest. A plain tuple: one is made for every write. Of a sync, which is
+no transaction, the type is SYNC, the zxid that of the transaction before it, and the record the body of its reply."""
+
+
+def reply_to_sync(body: bytes) -> bytes | None:
+    """A sync's reply names its path once more; None if the request is none."""
+    try:
+        path = PathRequest.from_bytes(body).path
+    except JuteError:
+        return None
+    return PathResponse(None if path is None else encode_text(decode_text(path))).to_bytes()
 
 
 class Commitment(Protocol):
@@ -90,9 +102,16 @@ class WritePipeline:
         self._gathered: list[Proposed] = []
         self._under_way: list[Proposed] = []
         self._kick_is_due = False
+        self._transactions = 0
+        """Among what has gathered; the others are syncs."""
         self._seen = 0
         self._rounds = 0
         self._stopped = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a sync need not wait."""
+        return not self._gathered and not self._under_way
 
     @property
     def busy(self) -> bool:
@@ -126,6 +145,8 @@ class WritePipeline:
 
         Without a connection it becomes one all the same: whoever waits for it elsewhere hears of it only so.
         """
+        if op == SYNC:
+            return self._submit_sync(connection, session_id, xid, body)
         zxid = self.zxid + 1
         time_ms = self.clock.wall_ms()
         preparer = self.preparer
@@ -147,8 +168,23 @@ class WritePipeline:
             entry = _TXN_HEADER(session_id, xid, zxid, time_ms, txn_type) + record
         self.log.append(zxid, entry)
         self._gathered.append((connection, xid, op, txn_type, zxid, time_ms, session_id, record, effect, digest))
+        self._transactions += 1
         self.outstanding += 1
         if not self._kick_is_due and not self._under_way:
+            self._kick_soon()
+        return None
+
+    def _submit_sync(self, connection: Connection | None, session_id: int, xid: int, body: bytes) -> ErrorCode | None:
+        """Answer when everything that was submitted before is applied, and before anything that comes later."""
+        reply = reply_to_sync(body)
+        if reply is None:
+            return ErrorCode.MARSHALLING_ERROR
+        digest = self.preparer.states.digest
+        self._gathered.append(
+            (connection, xid, SYNC, SYNC, self.zxid, self.clock.wall_ms(), session_id, reply, None, digest)
+        )
+        self.outstanding += 1
+        if not self._under_way:
             self._kick_soon()
         return None
 
@@ -179,6 +215,11 @@ class WritePipeline:
         self.preparer.hand_over()
         self._under_way = self._gathered
         self._gathered = []
+        transactions, self._transactions = self._transactions, 0
+        if not transactions:
+            # Only syncs, which waited for the batch before.
+            self._synced()
+            return
         self._logged()
         self._sync(self._synced)
 
@@ -203,6 +244,8 @@ class WritePipeline:
             if effect is None:
                 if txn_type == ERROR:
                     error = int.from_bytes(record, "big", signed=True)
+                elif txn_type == SYNC:
+                    reply = record
                 else:
                     reply = tree.apply(txn_type, zxid, time_ms, session_id, record)
             elif op == SET_DATA:

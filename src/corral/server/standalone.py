@@ -15,7 +15,7 @@ from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode
 from corral.server.authentication import Authentication
 from corral.server.complaints import Complaints
-from corral.server.connection import WRITES, Connection
+from corral.server.connection import Connection
 from corral.server.database import Database
 from corral.server.handshake import Handshakes
 from corral.server.machine import Machine
@@ -73,8 +73,6 @@ class Server:
     """Whether it is the one that ends sessions, and deletes the znodes that have outlived their use."""
     takes_clients = True
     """Whether clients that come to the client port are served."""
-    ordered_operations = WRITES
-    """What is answered in the order of the transactions; everything else at once, unless it waits behind such a one."""
 
     def __init__(
         self,

@@ -27,6 +27,10 @@ class Writes(Protocol):
         """Of the newest transaction that is known here, applied or not."""
 
     @property
+    def is_settled(self) -> bool:
+        """Whether a sync need not wait: all that was asked here before it is applied, and nobody else decides."""
+
+    @property
     def busy(self) -> bool:
         """Whether anything is not applied yet."""
 

@@ -224,7 +224,7 @@ class DataTree:
 
     def note_digest(self, zxid: int) -> None:
         """Keep the digest for the ``hash`` word if this zxid is one of those that are kept."""
-        if zxid % DIGEST_LOG_INTERVAL == 0:
+        if zxid % DIGEST_LOG_INTERVAL == 0 and (not self.digest_log or self.digest_log[-1][0] != zxid):
             self.digest_log.append((zxid, self.digest))
 
     def _apply_one(self, txn_type: int, zxid: int, time_ms: int, session_id: int, record: bytes, start: int) -> bytes:

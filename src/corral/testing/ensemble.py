@@ -252,8 +252,9 @@ class Ensemble:
     def partition(self, *groups: Collection[int]) -> None:
         """Cut the network between members: only those in one group reach each other. It replaces the last partition.
 
-        A member that is in no group reaches nobody. Nothing is closed: what crosses the cut is silently held back, and
-        arrives after :meth:`heal`. Clients reach all members all the time.
+        Members that are in no group are one more group together: ``partition({1})`` is enough to cut server 1 off.
+        Nothing is closed: what crosses the cut is silently held back, and arrives after :meth:`heal`. Clients reach all
+        members all the time.
 
         Raises:
             ValueError: a member is in two groups, or is none.

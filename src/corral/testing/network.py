@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import struct
 import threading
 from concurrent.futures import Future
@@ -71,16 +72,10 @@ class Network:
             thread.join(ANSWER_LIMIT_S)
 
     def partition(self, groups: Iterable[frozenset[int]], members: Iterable[int]) -> None:
-        """Let only those talk who are in one group; members that are in no group are alone."""
+        """Let only those talk who are in one group; members that are in no group are one together."""
         side = {sid: number for number, group in enumerate(groups) for sid in group}
-        everybody = list(members)
-        cut = frozenset(
-            frozenset((one, other))
-            for one in everybody
-            for other in everybody
-            if one != other and (one not in side or other not in side or side[one] != side[other])
-        )
-        self._set(cut)
+        pairs = itertools.combinations(members, 2)
+        self._set(frozenset(frozenset(pair) for pair in pairs if side.get(pair[0]) != side.get(pair[1])))
 
     def heal(self) -> None:
         """Let everybody talk."""

@@ -275,6 +275,20 @@ def test_hanging_disk_holds_up_nobody_but_writers(tmp_path: Path, hanging: Hangi
         assert (reply.xid, reply.error) == (xid, 0)
 
 
+def test_who_comes_back_sees_what_the_session_had_asked(tmp_path: Path, hanging: HangingFileSystem) -> None:
+    """A write whose answer is lost with the connection is applied before the session reads again."""
+    with running(tmp_path, hanging) as server, Client(server.port) as writer:
+        writer.do(OpCode.CREATE, create(b"/a", b"old"))
+        hang(hanging, writer)
+        release = threading.Timer(0.2, hanging.answers.set)
+        release.start()
+        with Client(server.port, renew=writer.renewal) as renewed:
+            assert hanging.answers.is_set()
+            assert renewed.session.session_id == writer.session.session_id
+            assert renewed.do(OpCode.GET_DATA, get_data(b"/a")).body[4:7] == b"new"
+        release.join()
+
+
 def test_nobody_who_pings_expires_while_the_disk_hangs(tmp_path: Path, hanging: HangingFileSystem) -> None:
     timeout_ms = 1000
     with (

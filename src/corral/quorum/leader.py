@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from corral.jute.errors import NewConfigNoQuorumError
@@ -369,7 +370,10 @@ class Leader:
                         ((session_id, timeout_ms),) = decode_sessions(packet.data)
                         lives = server.revalidate(session_id, timeout_ms, learner)
                         answer = session_id.to_bytes(8, "big", signed=True) + bytes([lives])
-                        learner.send(pack(PacketType.REVALIDATE, -1, answer))
+                        # What its client asked elsewhere, and may not know the end of, comes first.
+                        told = partial(learner.send, pack(PacketType.REVALIDATE, -1, answer))
+                        if not server.leading.after_writes_of(session_id, told):
+                            told()
                     case _:
                         raise JuteError(f"{learner!r} sends {packet!r}")
             if acknowledged >= 0:

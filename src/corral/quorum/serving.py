@@ -242,6 +242,10 @@ class ForwardedWrites:
         """Whether anybody waits for an answer of the leader."""
         return self.outstanding > 0
 
+    def after_writes_of(self, session_id: int, call: Callable[[], None]) -> bool:
+        """Never: the leader knows what is under way."""
+        return False
+
     def open_session(self, session_id: int, timeout_ms: int) -> None:
         """The leader keeps the sessions."""
 

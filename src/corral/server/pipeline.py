@@ -102,6 +102,7 @@ class WritePipeline:
         self._gathered: list[Proposed] = []
         self._under_way: list[Proposed] = []
         self._kick_is_due = False
+        self._callbacks: list[tuple[int, Callable[[], None]]] = []
         self._transactions = 0
         """Among what has gathered; the others are syncs."""
         self._seen = 0
@@ -187,6 +188,14 @@ class WritePipeline:
         if not self._under_way:
             self._kick_soon()
         return None
+
+    def after_writes_of(self, session_id: int, call: Callable[[], None]) -> bool:
+        """Call when all that a session has submitted is applied; False, and no call, if that is so already."""
+        last = max((each[4] for each in (*self._under_way, *self._gathered) if each[6] == session_id), default=None)
+        if last is None:
+            return False
+        self._callbacks.append((last, call))
+        return True
 
     def open_session(self, session_id: int, timeout_ms: int) -> None:
         """A session is about to be created: its writes are valid from now on."""
@@ -292,6 +301,11 @@ class WritePipeline:
         self.outstanding -= len(batch)
         preparer.applied()
         self._under_way = []
+        if self._callbacks:
+            due = [call for zxid, call in self._callbacks if zxid <= tree.last_zxid]
+            self._callbacks = [each for each in self._callbacks if each[0] > tree.last_zxid]
+            for call in due:
+                call()
         self.flush()
         if self._gathered:
             self._kick_soon()

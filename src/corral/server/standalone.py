@@ -385,8 +385,21 @@ class Server:
     # Sessions
 
     def renew(self, connection: Connection, session_id: int, timeout_ms: int) -> None:
-        """A client has come back with the right password: tell it whether its session lives."""
-        self.handshakes.renewed(connection, self.tracker.sessions.get(session_id), timeout_ms)
+        """A client has come back with the right password: tell it whether its session lives.
+
+        What it asked by its last connection, and may not know the end of, is done by then: what it reads now shows it.
+        """
+
+        def applied() -> None:
+            if not connection.closed:
+                self.handshakes.renewed(connection, self.tracker.sessions.get(session_id), timeout_ms)
+            if not connection.closed:
+                connection.end_handshake()
+
+        if self.pipeline.after_writes_of(session_id, applied):
+            connection.begin_handshake()
+        else:
+            self.handshakes.renewed(connection, self.tracker.sessions.get(session_id), timeout_ms)
 
     def session_opened(self, connection: Connection | None, session_id: int) -> None:
         if connection is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corral.jute.errors import ErrorCode
     from corral.server.connection import Connection
@@ -33,6 +33,9 @@ class Writes(Protocol):
     @property
     def busy(self) -> bool:
         """Whether anything is not applied yet."""
+
+    def after_writes_of(self, session_id: int, call: Callable[[], None]) -> bool:
+        """Call when all that a session has submitted here is applied; False, and no call, if that is so already."""
 
     def open_session(self, session_id: int, timeout_ms: int) -> None:
         """A session is about to be created: its writes are valid from now on."""

@@ -13,6 +13,7 @@ from corral import __version__
 __all__ = ["corral", "main"]
 
 COMMANDS: Final = {
+    "ensemble": "corral.cli.ensemble",
     "log": "corral.cli.log",
     "purge": "corral.cli.purge",
     "restart": "corral.cli.control",

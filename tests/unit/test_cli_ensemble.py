@@ -1,0 +1,127 @@
+"""``corral ensemble``: the files it writes, and what it runs where."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from corral.cli import ensemble as commands
+from corral.cli.main import corral
+from corral.server.config import load
+
+FAKE_SSH = """#!/bin/sh
+[ "$1 $2" = "-o BatchMode=yes" ] || exit 2
+host=$3
+shift 3
+eval "set -- $*"
+printf '%s|%s|%s|%s\\n' "$host" "$1" "$2" "$3" >> "${0%/*}/calls"
+case $host in
+a) echo "Mode: leader" ;;
+down) echo "ssh: connect to host down port 22: No route to host" >&2; exit 255 ;;
+*) echo "Mode: follower" ;;
+esac
+"""
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(corral, ["ensemble", *map(str, arguments)])
+
+
+def test_configurations_are_ready(tmp_path: Path) -> None:
+    directory = tmp_path / "größe [1]"
+    result = run("init", directory, "--servers", "3", "--observers", "2", "--base-port", "21000")
+    assert result.exit_code == 0, result.output
+    assert (
+        "Connect:    127.0.0.1:21000,127.0.0.1:21001,127.0.0.1:21002,127.0.0.1:21003,127.0.0.1:21004" in result.output
+    )
+    for sid in range(1, 6):
+        config = load(directory / str(sid) / "zoo.cfg", environment={})
+        assert config.server_id == sid
+        assert config.data_dir == directory / str(sid) / "data"
+        assert (config.client_port_address, config.client_port) == ("127.0.0.1", 20999 + sid)
+        members = config.quorum.members
+        assert [member.is_participant for member in members.values()] == [True] * 3 + [False] * 2
+        assert members[2].addresses[0][1:] == (21006, 21011)
+
+
+def test_free_ports_are_all_different(tmp_path: Path) -> None:
+    assert run("init", tmp_path / "e", "--servers", "1", "--host", "localhost").exit_code == 0
+    config = load(tmp_path / "e" / "1" / "zoo.cfg", environment={})
+    assert config.is_member
+    address = config.quorum.members[1].addresses[0]
+    assert len({config.client_port, address.quorum_port, address.election_port}) == 3
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    result = run("init", tmp_path)
+    assert result.exit_code == 1
+    assert "is not empty" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_too_few_ports(tmp_path: Path) -> None:
+    result = run("init", tmp_path / "e", "--servers", "99", "--observers", "99", "--base-port", "65000")
+    assert "there are not 594 ports from 65000 on" in result.output
+
+
+def test_target_without_servers(tmp_path: Path) -> None:
+    assert "names no server" in run("status", tmp_path).output
+    hosts = tmp_path / "hosts"
+    hosts.write_text("# nobody yet\n")
+    assert "names no server" in run("status", hosts).output
+    hosts.write_text("\nhost-a\n")
+    assert "hosts, line 2: 'host-a' is not a host and the path of a configuration" in run("start", hosts).output
+    hosts.write_text("-oProxyCommand=x /zoo.cfg\n")
+    assert "is not a host" in run("start", hosts).output
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the program that stands for ssh notes what it is asked to run."""
+    program = tmp_path / "bin" / "ssh"
+    program.parent.mkdir()
+    program.write_text(FAKE_SSH)
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(commands, "PATIENCE_S", 0.0)
+    return program.parent / "calls"
+
+
+def test_hosts_are_asked_over_ssh(tmp_path: Path, calls: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("a  /etc/zoo.cfg   # the first\nb\t/my files/zoo's.cfg\n")
+    result = run("status", hosts, "--remote-command", "/opt/corral")
+    assert result.exit_code == 0
+    assert result.output == "a: Mode: leader\nb: Mode: follower\n"
+    expected = {"a|/opt/corral|status|/etc/zoo.cfg", "b|/opt/corral|status|/my files/zoo's.cfg"}
+    assert set(calls.read_text().splitlines()) == expected
+
+
+def test_leader_is_restarted_last(tmp_path: Path, calls: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("a /zoo.cfg\nb /zoo.cfg\nc /zoo.cfg\n")
+    assert run("restart", hosts).exit_code == 0
+    told = [line.split("|") for line in calls.read_text().splitlines()]
+    assert [host for host, _, verb, _ in told if verb == "restart"] == ["b", "c", "a"]
+
+
+def test_host_that_does_not_answer(tmp_path: Path, calls: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("a /zoo.cfg\ndown /zoo.cfg\n")
+    for verb in ("start", "stop", "status", "restart"):
+        result = run(verb, hosts)
+        assert result.exit_code == 1
+        assert "down: ssh: connect to host down port 22: No route to host" in result.output
+
+
+def test_no_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("a /zoo.cfg\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run("stop", hosts)
+    assert (result.exit_code, result.output) == (1, "a: cannot run ssh: No such file or directory\n")

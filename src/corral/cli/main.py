@@ -14,6 +14,7 @@ __all__ = ["corral", "main"]
 
 COMMANDS: Final = {
     "ensemble": "corral.cli.ensemble",
+    "initialize": "corral.cli.initialize",
     "log": "corral.cli.log",
     "purge": "corral.cli.purge",
     "restart": "corral.cli.control",

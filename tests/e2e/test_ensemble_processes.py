@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 import corral
 from corral.cli.main import corral as command
 from corral.server.config import load
+from corral.testing import Server
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +78,29 @@ def test_life_of_an_ensemble(directory: Path) -> None:
         while "has no leader" not in result.output:
             result = run("status", directory / str(sid) / "zoo.cfg")
         assert result.exit_code == 1
+
+
+def test_one_server_becomes_three(directory: Path) -> None:
+    """As the page on ensembles tells it, sessions and all."""
+    data = directory / "1" / "data"
+
+    async def main() -> None:
+        alone = Server(data_dir=data, maxSessionTimeout=60000, tickTime=2000).start()
+        async with corral.connect(f"{alone.address},{hosts(directory)}", session_timeout=30, backoff_max=0.2) as zk:
+            await zk.create("/kept", b"all", ephemeral=True)
+            session = zk.session
+            await asyncio.to_thread(alone.close)
+            for sid in (1, 2, 3):
+                started = await asyncio.to_thread(run, "start", directory / str(sid) / "zoo.cfg")
+                assert started.exit_code == 0, started.output
+            await zk.persist(lambda: zk.set("/kept", b"and more"))
+            assert zk.session is session
+        for place in hosts(directory).split(",")[:3]:
+            async with corral.connect(place) as zk:
+                await zk.sync()
+                assert await zk.get_children("/") == ["zookeeper"]
+
+    asyncio.run(main())
 
 
 def run_in_foreground(configuration: Path) -> tuple[int, str]:

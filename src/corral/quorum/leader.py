@@ -126,7 +126,7 @@ class Leader:
     # The term
 
     async def lead(self) -> None:
-        """Lead while there is a quorum. Raises StorageError if the disk fails, OSError if it cannot listen."""
+        """Lead while there is a quorum. Raises StorageError if the disk fails."""
         self._epoch_choice = EpochChoice(self._ensembles)
         self._promises = Acknowledgements(self._ensembles)
         self._followers = Acknowledgements(self._ensembles)
@@ -136,16 +136,24 @@ class Leader:
         over = asyncio.get_running_loop().create_future()
         self._over: asyncio.Future[str] = over
         try:
-            for address in self._listens_at:
-                self._listeners.append(
-                    await asyncio.start_server(
-                        self._accept, address.host, address.quorum_port, limit=STREAM_BUFFER_BYTES
-                    )
-                )
-            reason = await self._serve_term()
+            reason = await self._listen() or await self._serve_term()
             log.warning("server %d leads no more: %s", self.me, reason)
         finally:
             await self._end()
+
+    async def _listen(self) -> str | None:
+        """Take learners; returns why that cannot be, if so. Then somebody else may lead."""
+        for address in self._listens_at:
+            try:
+                listener = await asyncio.start_server(
+                    self._accept, address.host, address.quorum_port, limit=STREAM_BUFFER_BYTES
+                )
+            except OSError as error:
+                # Not to be elected again at once.
+                await asyncio.sleep(self._tick_s / 2)
+                return f"nothing can listen at port {address.quorum_port} of {address.host}: {error.strerror or error}"
+            self._listeners.append(listener)
+        return None
 
     async def _serve_term(self) -> str:
         try:
@@ -259,6 +267,8 @@ class Leader:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        for listener in self._listeners:
+            await listener.wait_closed()
         if self.server is not None:
             await self.server.leave()
 

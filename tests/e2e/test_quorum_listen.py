@@ -1,0 +1,27 @@
+"""A member that is elected and cannot listen leaves the lead to others, and lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+from tests.e2e.test_quorum_peers import client, members
+
+
+def test_port_of_the_leader_is_taken(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            address = them.ensemble.members[3].addresses[0]
+            with socket.socket() as squatter:
+                squatter.bind((address.host, address.quorum_port))
+                squatter.listen()
+                # By its id it is the one to be elected, again and again, until the others are ahead of it.
+                await them.start(1, 2, 3)
+                await asyncio.sleep(0.3)
+                assert them.peers[3].failed is None
+                assert them.peers[3].server is None
+            async with client(them.hosts()) as zk:
+                await zk.create("/now")
+
+    asyncio.run(main())

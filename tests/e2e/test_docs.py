@@ -40,3 +40,8 @@ def test_client_page(zookeeper_shared: Address, capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert "EventKind.DATA_CHANGED /app/greeting" in printed or "3 /app/greeting" in printed
     assert "'/app/history-" in printed
+
+
+def test_ensemble_page() -> None:
+    (example,) = examples("ensemble.md")
+    exec(example, {})

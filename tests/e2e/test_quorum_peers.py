@@ -303,3 +303,34 @@ def test_everybody_goes_and_comes_back(tmp_path: Path) -> None:
             assert others == [first] * 4
 
     asyncio.run(main())
+
+
+def test_what_was_not_on_its_way_to_the_log_is_not_logged_in_the_next_term(tmp_path: Path) -> None:
+    """ZOOKEEPER-4712: late writes of a follower that has lost its leader must not land in its next life."""
+
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                await zk.ensure("/t")
+                for _ in range(3):
+                    gone = await them.leader()
+                    left = [sid for sid in them.peers if sid != gone]
+                    writing = [asyncio.ensure_future(zk.create("/t/n-", sequential=True)) for _ in range(400)]
+                    await writing[50]
+                    await them.stop(gone)
+                    # Whatever each logged as a follower, memory and log say the same when it is asked again.
+                    for sid in left:
+                        peer = them.peers[sid]
+                        while peer.server is None:
+                            await asyncio.sleep(0.005)
+                    await asyncio.gather(*writing, return_exceptions=True)
+                    await them.start(gone)
+                    await zk.persist(lambda: zk.set("/t", b"x"))
+            first, *others = await them.trees()
+            assert others == [first, first]
+            await them.stop(1, 2, 3)
+            await them.start(1, 2, 3)
+            assert (await them.trees())[0].keys() == first.keys()
+
+    asyncio.run(main())

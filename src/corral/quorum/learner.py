@@ -95,7 +95,7 @@ class Learning:
         """Proposals that are in the log, or on their way there, and not committed."""
         self._unsynced: list[tuple[int, bytes]] = []
         self._is_syncing = False
-        self._acknowledge_to = 0
+        self._is_over = False
 
     async def learn(self) -> None:
         """Follow until the leader is lost. Raises StorageError if the disk fails."""
@@ -109,6 +109,8 @@ class Learning:
             except (OSError, EOFError, JuteError) as error:
                 log.warning("server %d is not led by %d any more: %s", self.me, self.leader, error or "no answer")
         finally:
+            # What is not on its way to the log yet must not get there in the next term (ZOOKEEPER-4712).
+            self._is_over = True
             if hasattr(self, "_stream"):
                 self._stream.abort()
             if self.server is not None:
@@ -300,7 +302,7 @@ class Learning:
 
     def _sync_proposals(self) -> None:
         """Let the log have what has gathered, unless it is still busy; each sync is acknowledged by its last zxid."""
-        if self._is_syncing or not self._unsynced:
+        if self._is_syncing or self._is_over or not self._unsynced:
             return
         batch, self._unsynced = self._unsynced, []
         self._is_syncing = True
@@ -308,6 +310,8 @@ class Learning:
 
         def synced() -> None:
             self._is_syncing = False
+            if self._is_over:
+                return
             if not self._is_observer:
                 self._stream.write(b"".join([pack(ACK, zxid) for zxid, _ in batch]))
             self._sync_proposals()

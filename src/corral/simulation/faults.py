@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from corral.simulation.machine import Member
     from corral.simulation.network import Network
     from corral.simulation.trace import Trace
+    from corral.simulation.workload import Worker
 
-MEAN_PAUSE_S: Final = 1.2
-"""Between two faults."""
+MEAN_PAUSES_S: Final = (0.3, 0.8, 1.5, 4.0)
+"""Between two faults: one of these in each simulation."""
+KIND_LIKELIHOOD: Final = 0.6
+"""How likely it is that a kind of fault happens at all in a simulation: with fewer kinds each gets further."""
 
 
 class Nemesis:
@@ -27,35 +30,43 @@ class Nemesis:
         timeline: Timeline,
         network: Network,
         members: Sequence[Member],
-        clients: Sequence[str],
+        clients: Sequence[Worker],
         chance: random.Random,
         trace: Trace,
+        only: Sequence[str] = (),
     ) -> None:
+        """``only`` these kinds of faults happen; without it that is drawn, too."""
         self._timeline = timeline
         self._network = network
         self._members = members
         self._clients = clients
+        self._client_names = [client.host.name for client in clients]
         self._chance = chance
         self._trace = trace
         self._is_over = False
-        self._kinds: dict[Callable[[], None], int] = {
-            self._kill: 4,
-            self._lose_power: 4,
-            self._lose_power_in_a_call: 6,
-            self._lose_power_everywhere: 1,
-            self._pause: 3,
-            self._partition: 4,
-            self._cut_one_way: 3,
-            self._break_connections: 4,
-            self._slow_link: 2,
-            self._slow_disk: 2,
-            self._fill_disk: 1,
-            self._fail_syncs: 1,
-            self._jump_clock: 1,
+        self._mean_pause_s = chance.choice(MEAN_PAUSES_S)
+        kinds = {
+            "kill": (self._kill, 4),
+            "lose power": (self._lose_power, 4),
+            "lose power in a call": (self._lose_power_in_a_call, 6),
+            "lose power everywhere": (self._lose_power_everywhere, 1),
+            "pause": (self._pause, 3),
+            "partition": (self._partition, 4),
+            "cut one way": (self._cut_one_way, 3),
+            "break connections": (self._break_connections, 4),
+            "slow link": (self._slow_link, 2),
+            "slow disk": (self._slow_disk, 2),
+            "full disk": (self._fill_disk, 1),
+            "failing disk": (self._fail_syncs, 1),
+            "clock": (self._jump_clock, 1),
+            "kill client": (self._kill_client, 2),
         }
+        drawn = [name for name in kinds if chance.random() < KIND_LIKELIHOOD]
+        self._kinds = {name: kinds[name] for name in only or drawn or kinds}
 
     def start(self) -> None:
         """From now on things go wrong."""
+        self._tell(f"every {self._mean_pause_s:g} s one of: {', '.join(self._kinds)}")
         self._plan()
 
     def stop(self) -> None:
@@ -75,12 +86,13 @@ class Nemesis:
         self._trace.tell("nemesis", what)
 
     def _plan(self) -> None:
-        self._timeline.after(self._chance.expovariate(1 / MEAN_PAUSE_S), self._strike)
+        self._timeline.after(self._chance.expovariate(1 / self._mean_pause_s), self._strike)
 
     def _strike(self) -> None:
         if not self._is_over:
-            (kind,) = self._chance.choices(list(self._kinds), list(self._kinds.values()))
-            kind()
+            calls, weights = zip(*self._kinds.values(), strict=True)
+            (call,) = self._chance.choices(calls, weights)
+            call()
             self._plan()
 
     def _later(self, call: Callable[[], None], longest_s: float = 6.0) -> None:
@@ -133,6 +145,12 @@ class Nemesis:
     def _jump_clock(self) -> None:
         self._draw_member().jump_clock(self._chance.randint(-3_600_000, 3_600_000))
 
+    def _kill_client(self) -> None:
+        client = self._chance.choice(self._clients)
+        if not client.is_over:
+            client.kill()
+            self._later(client.start)
+
     # The network
 
     def _names(self) -> list[str]:
@@ -155,7 +173,7 @@ class Nemesis:
         at = self._chance.randrange(1, len(names))
         left, right = names[:at], names[at:]
         bridge = self._chance.choice(names) if len(names) > 2 and self._chance.random() < 0.2 else None
-        clients = list(self._clients)
+        clients = list(self._client_names)
         self._chance.shuffle(clients)
         some = self._chance.randint(0, len(clients))
         # Clients in the middle see both sides.
@@ -170,7 +188,7 @@ class Nemesis:
     def _cut_one_way(self) -> None:
         names = self._names()
         one = self._draw_member().host.name
-        others = [name for name in (*names, *self._clients) if name != one]
+        others = [name for name in (*names, *self._client_names) if name != one]
         others = self._chance.sample(others, self._chance.randint(1, len(others)))
         if self._chance.random() < 0.5:
             self._cut({(one, other) for other in others}, f"{one} is not heard by {','.join(others)}")

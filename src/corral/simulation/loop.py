@@ -36,6 +36,8 @@ class Timeline:
     def __init__(self) -> None:
         self.now = 0.0
         self.steps = 0
+        self.running: Loop | None = None
+        """Whose turn it is, or was last."""
         self._numbers = itertools.count()
         self._ready: deque[tuple[Loop | None, Any]] = deque()
         self._timers: list[tuple[float, int, Loop | None, Any]] = []
@@ -62,6 +64,13 @@ class Timeline:
 
     def run(self, until: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Let happen what happens up to a time, or until it is over. Raises LivelockError."""
+        try:
+            self._run(until, is_over)
+        finally:
+            self.running = None
+            asyncio._set_running_loop(None)
+
+    def _run(self, until: float, is_over: Callable[[], bool]) -> None:
         ready, timers = self._ready, self._timers
         steps_here = 0
         while not is_over():
@@ -179,11 +188,11 @@ class Loop(asyncio.BaseEventLoop):
         if self._is_paused:
             self._backlog.append(handle)
         elif not self.is_dead and not handle._cancelled:
-            asyncio._set_running_loop(self)
-            try:
-                handle._run()
-            finally:
-                asyncio._set_running_loop(None)
+            timeline = self.timeline
+            if timeline.running is not self:
+                timeline.running = self
+                asyncio._set_running_loop(self)
+            handle._run()
             if self._stepped is not None and not self.is_dead:
                 self._stepped()
 
@@ -237,7 +246,7 @@ class Loop(asyncio.BaseEventLoop):
             return
         self.is_dead = True
         self._backlog.clear()
-        before = asyncio._get_running_loop()
+        before = self.timeline.running
         asyncio._set_running_loop(self)
         try:
             while self._tasks:

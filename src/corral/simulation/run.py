@@ -40,6 +40,8 @@ class Scenario:
     seconds: float = 30.0
     """Virtual ones, in which things go wrong; the healing comes on top."""
     faults: bool = True
+    kinds: tuple[str, ...] = ()
+    """Which faults, by their names in :mod:`corral.simulation.faults`; drawn from the seed if none is named."""
     pause_s: float = 0.1
     """Between two requests of a client, on average."""
     settings: dict[str, str] = field(default_factory=dict)
@@ -137,9 +139,10 @@ class Simulation:
             self.timeline,
             self.network,
             self.members,
-            [client.host.name for client in self.clients],
+            self.clients,
             self._chance("faults"),
             self.trace,
+            scenario.kinds,
         )
 
     def _chance(self, what: str) -> random.Random:

@@ -93,6 +93,7 @@ class Worker:
 
     def start(self) -> None:
         """Run the program."""
+        self.trace.tell(self.host.name, "starts")
         timeline = self.host.network.timeline
         self.host.loop = loop = Loop(timeline, self.host, self._uncaught)
         loop.call_soon(lambda: loop.create_task(self._run(loop)))

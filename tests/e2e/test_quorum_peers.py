@@ -331,6 +331,8 @@ def test_what_was_not_on_its_way_to_the_log_is_not_logged_in_the_next_term(tmp_p
             assert others == [first, first]
             await them.stop(1, 2, 3)
             await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                await zk.set("/t", b"after everybody was away")
             assert (await them.trees())[0].keys() == first.keys()
 
     asyncio.run(main())

@@ -233,6 +233,16 @@ class Leader:
         if not self._over.done():
             self._over.set_result(why)
 
+    def _check_promise(self, sid: int, accepted_epoch: int) -> None:
+        """End the term if a voter has promised a later epoch: it could never take part in this one.
+
+        It did so for a leader that nobody else followed. The next term's epoch comes after that.
+        """
+        chosen = self._epoch_choice.chosen
+        if chosen.done() and accepted_epoch > chosen.result():
+            self.history.promise(max(accepted_epoch, self.history.accepted_epoch))
+            self._give_up(f"server {sid} has promised epoch {accepted_epoch} to another")
+
     def _exhausted(self) -> None:
         self._give_up(f"epoch {self.epoch} has no zxid left")
 
@@ -304,6 +314,8 @@ class Leader:
         if info.protocol_version < PROTOCOL_VERSION:
             raise JuteError(f"server {info.server_id} speaks a protocol from before 3.4")
         self._epoch_choice.hear(info.server_id, first.zxid >> 32, votes=votes)
+        if votes:
+            self._check_promise(info.server_id, first.zxid >> 32)
         epoch = await self._epoch_choice.chosen
         stream.write(pack(PacketType.LEADER_INFO, epoch << 32, PROTOCOL_VERSION.to_bytes(4, "big")))
         promised = await stream.read()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+import corral
 from corral.cli.words import ask
 from corral.testing import Ensemble
 
@@ -34,6 +36,14 @@ def ensemble() -> Iterator[Ensemble]:
 def told(ensemble: Ensemble, sid: int, word: str) -> str:
     host, _, port = ensemble.addresses[sid].partition(":")
     return ask(host, int(port), word)
+
+
+def role_told(ensemble: Ensemble, sid: int) -> str:
+    """What ``isro`` says; nothing from one that stops serving at that moment."""
+    try:
+        return told(ensemble, sid, "isro")
+    except ConnectionError:
+        return ""
 
 
 def figures(ensemble: Ensemble, sid: int) -> dict[str, str]:
@@ -91,7 +101,7 @@ def test_configuration(ensemble: Ensemble) -> None:
     lines = dict(line.split("=", 1) for line in own.splitlines())
     address = quorum.members[4].addresses[0]
     expected = {
-        "serverId": "4",
+        "serverId": "3",
         "initLimit": str(quorum.init_limit),
         "syncLimit": str(quorum.sync_limit),
         "electionAlg": "3",
@@ -109,8 +119,9 @@ def test_while_there_is_no_leader() -> None:
     with Ensemble(3, four_letter_words=["srvr", "mntr", "hash", "ruok", "isro", "envi", "gtmk"]) as ensemble:
         for sid in (1, 2):
             ensemble.stop(sid)
-        while told(ensemble, 3, "isro") != "null":
+        while ensemble.standing(3).mode is not None:
             pass
+        assert told(ensemble, 3, "isro") == "null"
         assert told(ensemble, 3, "srvr") == NOT_SERVING
         assert told(ensemble, 3, "mntr") == NOT_SERVING
         assert told(ensemble, 3, "hash") == NOT_SERVING.rstrip()
@@ -132,3 +143,31 @@ def test_leader_that_serves_no_clients() -> None:
         (leader,) = silent
         others = [told(ensemble, sid, "srvr") for sid in ensemble.voters if sid != leader]
         assert all("\nMode: follower\n" in answer for answer in others)
+
+
+def test_what_members_count() -> None:
+    async def write(hosts: str) -> None:
+        async with corral.connect(hosts) as zk:
+            await zk.create("/a")
+
+    with Ensemble(3, observers=1) as ensemble:
+        leader = ensemble.leader()
+        asyncio.run(write(ensemble.address))
+        zxid = ensemble.standing(leader).zxid
+        while any(ensemble.standing(sid).zxid != zxid for sid in ensemble.addresses):
+            pass
+        # A session, a znode, and the end of the session.
+        found = figures(ensemble, leader)
+        assert found["zk_proposal_count"] == found["zk_commit_count"] == "3"
+        assert found["zk_looking_count"] == found["zk_cnt_election_time"] == found["zk_cnt_unavailable_time"] == "1"
+        assert int(found["zk_diff_count"]) + int(found["zk_snap_count"]) == 3
+        assert int(found["zk_min_proposal_size"]) <= int(found["zk_last_proposal_size"])
+        followed = figures(ensemble, follower(ensemble))
+        assert followed["zk_learner_proposal_received_count"] == followed["zk_learner_commit_received_count"] == "3"
+        assert followed["zk_cnt_follower_sync_time"] == "1"
+        observed = figures(ensemble, 4)
+        assert observed["zk_learner_commit_received_count"] == "3"
+        assert observed["zk_cnt_observer_sync_time"] == "1"
+        ensemble.kill(leader)
+        ensemble.wait_until_serving()
+        assert figures(ensemble, ensemble.leader())["zk_looking_count"] == "2"

@@ -71,11 +71,24 @@ class LogReplay:
             self._drop_or_refuse(self._unexplained)
 
     def mend(self, filesystem: FileSystem = REAL) -> None:
-        """Cut the torn end off the newest log and remove logs at the end that hold no record.
+        """Cut the torn end off the newest log, remove logs at the end that hold no record, and sync what was read.
 
-        Then the directory is in order for every reader, Apache's server included, and the next log can be created.
-        Needs no free space. Raises :class:`~corral.storage.errors.DiskError`.
+        Then the directory is in order for every reader, Apache's server included, and the next log can be created;
+        and what was read is durable: whoever wrote it may have been killed before its sync, and what is read back
+        from the page cache could still be lost with the power. Needs no free space.
+        Raises :class:`~corral.storage.errors.DiskError`.
         """
+        self._cut_ends(filesystem)
+        for reader in self._read:
+            if reader.count:
+                sync_log(reader.path, filesystem)
+        if self._read:
+            try:
+                filesystem.sync_directory(self.directory)
+            except OSError as error:
+                raise DiskError("sync the directory", error, self.directory) from error
+
+    def _cut_ends(self, filesystem: FileSystem) -> None:
         for reader in reversed(self._read):
             ending = reader.ending
             if ending is None or ending.kind is EndKind.CORRUPT:
@@ -218,6 +231,18 @@ def cut_log(path: Path, offset: int, filesystem: FileSystem) -> None:
             filesystem.close(descriptor)
     except OSError as error:
         raise DiskError("cut the log", error, path, offset) from error
+
+
+def sync_log(path: Path, filesystem: FileSystem) -> None:
+    """Make all that can be read of a log durable."""
+    try:
+        descriptor = filesystem.open(path)
+        try:
+            filesystem.sync_data(descriptor)
+        finally:
+            filesystem.close(descriptor)
+    except OSError as error:
+        raise DiskError("sync the log", error, path) from error
 
 
 def remove_log(path: Path, filesystem: FileSystem) -> None:

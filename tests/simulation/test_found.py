@@ -1,0 +1,53 @@
+"""What simulations have found in the servers, one test each."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from tests.log_entries import append
+
+from corral.simulation.disk import Disk
+from corral.storage.txnlog import TxnLogWriter, read_from
+
+
+class LosingAll(random.Random):
+    """Draws the worst for what is not synced: none of it stays."""
+
+    def random(self) -> float:
+        return 0.3
+
+    def randint(self, a: int, b: int) -> int:
+        return a
+
+
+def test_what_recovery_has_read_back_from_the_page_cache_outlives_the_power(tmp_path: Path) -> None:
+    """Seed 1027: a member was killed before its sync, took part with what it found in its log, and then lost that."""
+    directory = tmp_path / "version-2"
+    disk = Disk(tmp_path / "attic", LosingAll(), lambda: None)
+    disk.make_directory(directory)
+    writer = TxnLogWriter(directory, force_sync=False, filesystem=disk)
+    for zxid in (1, 2, 3):
+        append(writer, zxid)
+    disk.process_dies()
+    disk.revive()
+    replay = read_from(directory, 0)
+    assert [zxid for zxid, _ in replay] == [1, 2, 3]
+    replay.mend(disk)
+    disk.process_dies()
+    disk.lose_power()
+    assert [zxid for zxid, _ in read_from(directory, 0)] == [1, 2, 3]
+
+
+def test_what_was_not_synced_is_lost_with_the_power(tmp_path: Path) -> None:
+    """The same without recovery: the disk does forget."""
+    directory = tmp_path / "version-2"
+    disk = Disk(tmp_path / "attic", LosingAll(), lambda: None)
+    disk.make_directory(directory)
+    writer = TxnLogWriter(directory, filesystem=disk)
+    append(writer, 1)
+    writer.force_sync = False
+    append(writer, 2)
+    disk.process_dies()
+    disk.lose_power()
+    assert [zxid for zxid, _ in read_from(directory, 0)] == [1]

@@ -185,7 +185,15 @@ def torn_end_kept(patch: Patch) -> None:
 
 def ephemerals_left_behind(patch: Patch) -> None:
     """The end of a session deletes nothing on members that learn of it."""
-    patch.setattr(DataTree, "drop_ephemerals", lambda self, session_id: None)
+    close = DataTree._close_session
+
+    def careless(self: DataTree, session_id: int, zxid: int, record: bytes, start: int) -> None:
+        kept = self.ephemerals.pop(session_id, None)
+        close(self, session_id, zxid, b"\0\0\0\0", 0)
+        if kept:
+            self.ephemerals[session_id] = kept
+
+    patch.setattr(DataTree, "_close_session", careless)
 
 
 BUGS = (
@@ -195,7 +203,7 @@ BUGS = (
     Bug(epoch_written_before_history, ("lose power in a call", "lose power", "kill", "partition"), 200),
     Bug(new_leader_acknowledged_before_history, (*POWER, "partition"), 60),
     Bug(committed_without_quorum, ("partition", "kill"), 10),
-    Bug(led_without_quorum, ("partition", "kill", "cut one way"), 100),
+    Bug(led_without_quorum, ("partition", "kill", "cut one way"), 100, servers=5),
     Bug(promise_not_kept, ("partition", "kill", "pause"), 30),
     Bug(snapshot_kept_after_truncation, ("partition", "kill", "cut one way"), 100),
     Bug(hole_in_recent_history, ("partition", "kill"), 30),
@@ -210,5 +218,5 @@ BUGS = (
     ),
     Bug(sessions_never_expire, ("kill client",), 5),
     Bug(torn_end_kept, POWER, 30),
-    Bug(ephemerals_left_behind, ("break connections",), 10),
+    Bug(ephemerals_left_behind, ("kill", "lose power"), 20),
 )

@@ -115,22 +115,10 @@ class Worker:
 
     async def _run(self, loop: Loop) -> None:
         while not self._is_stopping:
-            zk = corral.connect(
-                self._servers,
-                session_timeout=self._session_timeout_s,
-                connect_timeout=5.0,
-                backoff_first=0.02,
-                backoff_max=0.5,
-                heartbeat=False,
-                random=self._chance,
-            )
-            try:
-                await zk.start()
-            except corral.ConnectionLoss:
-                continue
-            self._testimony.sessions += 1
-            await self._work(zk, self._chance.randint(5, 400))
-            await zk.close()
+            await self._live(self._work)
+        # Once everything has healed everybody must be able to write and to read.
+        while not await self._live(self._take_leave):
+            continue
         self.trace.tell(self.host.name, "is done")
         loop.call_soon(self._end, loop)
 
@@ -138,19 +126,49 @@ class Worker:
         self.host.process_dies(silently=False)
         loop.kill()
 
-    async def _work(self, zk: Client, number: int) -> None:
-        """Do so many things, or fewer if the session is lost."""
+    async def _live(self, work: Callable[[Client], Awaitable[bool]]) -> bool:
+        """One client, from its start to its close; False if it could not do its work."""
+        zk = corral.connect(
+            self._servers,
+            session_timeout=self._session_timeout_s,
+            connect_timeout=5.0,
+            backoff_first=0.02,
+            backoff_max=0.5,
+            heartbeat=False,
+            random=self._chance,
+        )
+        try:
+            await zk.start()
+        except corral.ConnectionLoss:
+            return False
+        self._testimony.sessions += 1
+        is_done = await work(zk)
+        await zk.close()
+        return is_done
+
+    async def _take_leave(self, zk: Client) -> bool:
+        try:
+            made = await zk.create("/healed-", sequential=True)
+            await zk.get(made)
+        except (corral.ConnectionLoss, corral.SessionExpired):
+            return False
+        return True
+
+    async def _work(self, zk: Client) -> bool:
+        """Do a number of things, or fewer if the session is lost."""
+        number = self._chance.randint(5, 400)
         for top in (*REGISTERS, QUEUE, MEMBERS):
             await self._attempt(zk, self._create(zk, top))
         for _ in range(number):
             if self._is_stopping or zk.state is corral.State.LOST:
-                return
+                return False
             await asyncio.sleep(self._chance.expovariate(1 / self._pause_s))
             if self._chance.random() < 0.1:
                 several = [self._attempt(zk, self._draw(zk)) for _ in range(self._chance.randint(2, 8))]
                 await asyncio.gather(*several)
             else:
                 await self._attempt(zk, self._draw(zk))
+        return True
 
     def _draw(self, zk: Client) -> Awaitable[None]:
         chance = self._chance

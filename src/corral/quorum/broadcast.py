@@ -80,6 +80,7 @@ class Broadcast:
         self._gathered = []
         self._done = done
         self.last_proposed = last_zxid = batch[-1][0]
+        self._history.database.stats.count("proposal_count", len(batch))
         for _, entry in batch:
             self.proposal_sizes.add(len(entry))
         proposals = b"".join([pack(PROPOSAL, *each) for each in batch])
@@ -115,6 +116,7 @@ class Broadcast:
             self._commit(batch)
 
     def _commit(self, batch: list[tuple[int, bytes]]) -> None:
+        self._history.database.stats.count("commit_count", len(batch))
         self.under_way = []
         changes = [(zxid, self.reconfigured.pop(zxid)) for zxid, _ in batch if zxid in self.reconfigured]
         leaders = {zxid: self._leader_of(ensemble, batch[-1][0]) for zxid, ensemble in changes}

@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     from corral.server.database import Database
     from corral.tree.datatree import DataTree
 
-RECENT_MAX: Final = 500
-"""Committed transactions kept in memory for learners that were away for a moment (``commitLogCount``)."""
-LOG_PER_SNAPSHOT: Final = 0.33
-"""More log than this share of a snapshot is not worth sending (``snapshotSizeFactor``)."""
 _TXN_HEADER: Final = struct.Struct(">qiqqi")
 
 log = logging.getLogger(__name__)
@@ -70,7 +66,7 @@ class History:
     def __init__(self, database: Database, *, filesystem: FileSystem = REAL) -> None:
         self.database = database
         self._filesystem = filesystem
-        self.recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT_MAX)
+        self.recent: deque[tuple[int, bytes]] = deque(maxlen=database.config.quorum.recent_transactions)
         """The last committed transactions, without a hole."""
 
     def __repr__(self) -> str:
@@ -241,9 +237,10 @@ class History:
     def committed_since(self, zxid: int) -> list[tuple[int, bytes]] | None:
         """The transactions of the log from ``zxid`` on; None if they are not there, or longer than a snapshot."""
         snapshots = list_snapshots(self.database.snapshot_directory)
-        if not snapshots:
+        share = self.database.config.quorum.snapshot_size_factor
+        if not snapshots or share < 0:
             return None
-        limit = LOG_PER_SNAPSHOT * snapshots[-1].path.stat().st_size
+        limit = share * snapshots[-1].path.stat().st_size
         found: list[tuple[int, bytes]] = []
         size = 0
         try:

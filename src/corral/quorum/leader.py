@@ -353,6 +353,7 @@ class Leader:
         log.info(
             "%r, at zxid %#x, gets %s and %d transactions", learner, peer_zxid, plan.way.name, len(plan.transactions)
         )
+        history.database.stats.count("snap_count" if plan.way is Way.SNAP else "diff_count")
         if plan.way is Way.SNAP:
             encoder = SnapshotEncoder(history.tree, digests=False, last_zxid_section=False)
             learner.tree = encode_stream(encoder)
@@ -390,6 +391,7 @@ class Leader:
                         server.touched(decode_sessions(packet.data))
                     case PacketType.REVALIDATE:
                         ((session_id, timeout_ms),) = decode_sessions(packet.data)
+                        server.stats.count("revalidate_count")
                         lives = server.revalidate(session_id, timeout_ms, learner)
                         answer = session_id.to_bytes(8, "big", signed=True) + bytes([lives])
                         # What its client asked elsewhere, and may not know the end of, comes first.

@@ -103,7 +103,11 @@ class Learning:
             try:
                 async with asyncio.timeout(self._init_limit * self._tick_s):
                     await self._connect()
+                    clock, stats = self.history.database.machine.clock, self.history.database.stats
+                    began_ms = clock.monotonic_ms()
                     entered = await self._come_into_step()
+                    kind = "observer_sync_time" if self._is_observer else "follower_sync_time"
+                    stats.note(kind, clock.monotonic_ms() - began_ms)
                 self._acknowledge_leader(entered)
                 await self._follow()
             except (OSError, EOFError, JuteError) as error:
@@ -219,21 +223,28 @@ class Learning:
     async def _follow(self) -> None:
         patience_s = self._sync_limit * self._tick_s
         batches = self._stream.batches()
+        stats = self.history.database.stats
         while True:
             async with asyncio.timeout(patience_s if self.server is not None else self._init_limit * self._tick_s):
                 packets = await anext(batches)
+            proposals = commits = 0
             for packet in packets:
                 if packet.type == PROPOSAL:
                     assert packet.data is not None
+                    proposals += 1
                     self._take_proposals([(packet.zxid, packet.data)])
                 elif packet.type == COMMIT:
+                    commits += 1
                     self._commit(packet.zxid)
                 elif packet.type == INFORM:
                     assert packet.data is not None
+                    commits += 1
                     self._take_proposals([(packet.zxid, packet.data)])
                     self._commit(packet.zxid)
                 else:
                     await self._hear(packet)
+            stats.count("learner_proposal_received_count", proposals)
+            stats.count("learner_commit_received_count", commits)
             if self.server is not None:
                 self.server.pipeline.flush()
             self._sync_proposals()

@@ -50,7 +50,9 @@ class Peer:
         self._init_limit = init_limit
         self._sync_limit = sync_limit
         machine = machine or Machine()
-        self._stats = ServerStats(machine.clock.monotonic_ms())
+        self._clock = machine.clock
+        self._unserved_since_ms = self._clock.monotonic_ms()
+        self._stats = ServerStats(self._unserved_since_ms)
         self._database = Database(config, self._stats, failed=self._fail, machine=machine)
         self.history = History(self._database, filesystem=machine.filesystem)
         self._listens_at = listening_places(me, ensemble, config.quorum)
@@ -151,7 +153,7 @@ class Peer:
             # Memory and log must say the same before anybody is told how far this history goes (ZOOKEEPER-2845).
             await self.history.settle()
             self.history.show(self.elector.election.committed)
-            elected = await self.elector.elect(self.history.last_zxid, self.history.current_epoch)
+            elected = await self._elect()
             self.term = self._begin_term(elected)
             try:
                 if isinstance(self.term, Leader):
@@ -163,8 +165,23 @@ class Peer:
             if elected.role is Role.OBSERVING:
                 await asyncio.sleep(self._chance.random() * self.config.quorum.observer_reconnect_delay_ms / 1000)
 
+    async def _elect(self) -> Elected:
+        began_ms = self._clock.monotonic_ms()
+        self._unserved_since_ms = began_ms
+        self._stats.count("looking_count")
+        elected = await self.elector.elect(self.history.last_zxid, self.history.current_epoch)
+        if elected.role is not Role.OBSERVING:
+            self._stats.note("election_time", self._clock.monotonic_ms() - began_ms)
+        return elected
+
+    def _serving(self, epoch: int) -> None:
+        self.elector.election.serving(epoch)
+        unserved_ms = self._clock.monotonic_ms() - self._unserved_since_ms
+        self._stats.note("unavailable_time", unserved_ms)
+        if self.role is Role.LEADING:
+            self._stats.note("leader_unavailable_time", unserved_ms)
+
     def _begin_term(self, elected: Elected) -> Leader | Learning:
-        serving = self.elector.election.serving
         if elected.role is Role.LEADING:
             return Leader(
                 self.me,
@@ -173,7 +190,7 @@ class Peer:
                 self.elector,
                 init_limit=self._init_limit,
                 sync_limit=self._sync_limit,
-                serving=serving,
+                serving=self._serving,
                 client_port=self.client_port,
                 listens_at=self._listens_at,
             )
@@ -187,7 +204,7 @@ class Peer:
             config_version=self.elector.election.committed.version,
             init_limit=self._init_limit,
             sync_limit=self._sync_limit,
-            serving=serving,
+            serving=self._serving,
             post=Post(self.me, lambda: self.elector.election.committed, self.client_port),
             elector=self.elector,
         )

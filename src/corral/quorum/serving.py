@@ -96,6 +96,7 @@ class MemberServer(Server):
 
     def __init__(self, config: ServerConfig, database: Database, post: Post) -> None:
         super().__init__(config, database=database, client_port=post.client_port)
+        self.stats.share(database.stats)
         self.server_id = post.me
         self.post = post
 

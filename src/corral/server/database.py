@@ -70,7 +70,7 @@ class Database:
         self.log_directory = config.data_log_dir / VERSION_DIRECTORY
         self.machine = machine
         self._filesystem = machine.filesystem
-        self._stats = stats
+        self.stats = stats
         self._failed = failed
         self._schedule = SnapshotSchedule(config.storage, machine.chance)
         self._locks: list[DirectoryLock] = []
@@ -115,7 +115,7 @@ class Database:
             self.snapshotter.stop()
         self.tree = tree
         self.snapshotter = Snapshotter(
-            tree, self.snapshot_directory, self.config.storage, self._loop, self._stats, self.machine
+            tree, self.snapshot_directory, self.config.storage, self._loop, self.stats, self.machine
         )
 
     def _recover(self) -> Recovered:
@@ -148,7 +148,7 @@ class Database:
             remove_if_present(marker, self._filesystem)
         except OSError as error:
             raise DiskError("remove the marker", error, marker) from error
-        self._stats.recovered(recovered)
+        self.stats.recovered(recovered)
         return recovered
 
     def _make_directories(self) -> None:
@@ -191,9 +191,9 @@ class Database:
             if is_needed:
                 raise
             log.warning("no snapshot could be written at the start, the server goes on without: %s", error)
-            self._stats.count("snapshot_error_count")
+            self.stats.count("snapshot_error_count")
         else:
-            self._stats.note("snapshottime", (time.perf_counter() - started) * 1000)
+            self.stats.note("snapshottime", (time.perf_counter() - started) * 1000)
 
     # Writing
 

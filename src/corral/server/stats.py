@@ -88,6 +88,12 @@ class ServerStats:
         """Bytes of watch events, without the length in front of each."""
         self.watch_events = 0
 
+    def share(self, other: ServerStats) -> None:
+        """Count on where ``other`` does: what is counted over all that serve one after the other for a member."""
+        self.counters = other.counters
+        self.summaries = other.summaries
+        self.read_latency = other.read_latency
+
     def reset(self) -> None:
         """As the ``srst`` word asks."""
         self.answered_at_once = 0

@@ -330,6 +330,10 @@ class QuorumConfig:
     """A server that looks for a leader asks again after this time, and then ever less often ..."""
     last_notification_interval_ms: int = setting("fastleader.maxNotificationInterval", Whole(1), 60_000)
     """... but at least once in this time."""
+    recent_transactions: int = setting("commitLogCount", Whole(minimum=500, below=500), 500)
+    """Committed transactions that are kept in memory for members that were away for a moment."""
+    snapshot_size_factor: float = setting("snapshotSizeFactor", Fraction(-LONG_MAX, LONG_MAX), 0.33)
+    """More of the log than this share of a snapshot is not sent to a member; below 0 none is."""
     observer_reconnect_delay_ms: int = setting("observer.reconnectDelayMs", Whole(minimum=0, below=0), 0)
     """An observer that loses its leader waits for a random time up to this before it looks for another."""
 

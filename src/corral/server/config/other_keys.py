@@ -85,8 +85,6 @@ OTHER_KEYS: Final[Mapping[str, OtherKey]] = {
         group(Standing.NOT_SUPPORTED_YET, "syncEnabled observer.syncEnabled", harmless="true"),
         group(Standing.NOT_SUPPORTED_YET, "observerMasterPort", harmless="0"),
         group(Standing.NOT_SUPPORTED_YET, "leader.maxTimeToWaitForEpoch", harmless="-1"),
-        group(Standing.NOT_SUPPORTED_YET, "commitLogCount", harmless="500"),
-        group(Standing.NOT_SUPPORTED_YET, "snapshotSizeFactor", harmless="0.33"),
         group(Standing.NOT_SUPPORTED_YET, "leader.maxConcurrentSnapSyncs", harmless="10"),
         group(Standing.NOT_SUPPORTED_YET, "leader.maxConcurrentDiffSyncs", harmless="100"),
         group(Standing.NOT_SUPPORTED_YET, "oraclePath quorum.auth.*"),

@@ -5,13 +5,15 @@ What a serving member has applied is committed: by its leader, or because it is 
 
 from __future__ import annotations
 
+import logging
 import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corral.quorum.leader import Leader
 from corral.storage.errors import LogGapError
+from corral.storage.files import list_snapshots
 from corral.storage.txnlog import read_from
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from corral.quorum.learner import Learning
     from corral.server.standalone import Server
     from corral.simulation.machine import Member
+
+
+_COUNTER: Final = 0xFFFFFFFF
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -112,10 +119,13 @@ class Ledger:
                     break
                 self._append(each, entry)
         except LogGapError:
-            # It has got them as a tree, from a leader that was never established.
-            self._holes.append((last, zxid))
-            newer = [each for each in peer.history.recent if last < each[0] <= zxid]
-            self._append(newer[-1][0] if newer else zxid, b"")
+            log.debug("the log of %r begins after %#x", member, last)
+        shown = [each.zxid for each in list_snapshots(peer.history.database.snapshot_directory)]
+        newest = max((each for each in shown if each & _COUNTER), default=0)
+        if newest > self.last_zxid:
+            # It has got the rest as a tree, from a leader that was never established.
+            self._holes.append((last, newest))
+            self._append(newest, b"")
 
     def _append(self, zxid: int, entry: bytes) -> None:
         self.order.append(zxid)

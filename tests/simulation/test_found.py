@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from tests.log_entries import append
 
 from corral.simulation.disk import Disk
+from corral.simulation.run import Scenario, simulate
 from corral.storage.txnlog import TxnLogWriter, read_from
 
 
@@ -51,3 +53,18 @@ def test_what_was_not_synced_is_lost_with_the_power(tmp_path: Path) -> None:
     disk.process_dies()
     disk.lose_power()
     assert [zxid for zxid, _ in read_from(directory, 0)] == [1]
+
+
+def test_a_client_that_two_members_claim_is_not_forgotten() -> None:
+    """Seed 25: a slow member's word, that it has the client, came after that of the one where the client really was.
+
+    The leader then dropped what came by the right one without a word, and the client waited for ever.
+    """
+    kinds = ("slow link", "cut one way", "break connections")
+    assert simulate(25, Scenario(seconds=20, kinds=kinds, clients=6, pause_s=0.03)).violations == []
+
+
+@pytest.mark.parametrize("seed", [1024, 1226])
+def test_a_voter_that_has_promised_a_later_epoch_is_let_in(seed: int) -> None:
+    """It had heard of an epoch that came to nothing, and was shut out for the whole term of another leader."""
+    assert simulate(seed, Scenario(servers=3, seconds=20)).violations == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corral.quorum.elector import Elector
 from corral.quorum.history import History
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from corral.server.standalone import Server
 
 log = logging.getLogger(__name__)
+
+_PAUSE_MAX_S: Final = 0.05
+"""After a term in which nobody was served."""
 
 
 class Peer:
@@ -161,7 +164,11 @@ class Peer:
                 else:
                     await self.term.learn()
             finally:
+                has_served = self.term.server is not None
                 self.term = None
+            if not has_served:
+                # Whatever stood against it may stand against it still.
+                await asyncio.sleep(self._chance.random() * _PAUSE_MAX_S)
             if elected.role is Role.OBSERVING:
                 await asyncio.sleep(self._chance.random() * self.config.quorum.observer_reconnect_delay_ms / 1000)
 

@@ -156,7 +156,9 @@ class LeaderServer(MemberServer):
             self.leading.open_session(session_id, timeout_ms)
         elif session is not None and self._has_moved(session, owner):
             # Its client has gone on at another member: what was still on its way here must not be done after that.
-            log.info("session %#x has moved: a request that came late is dropped", session_id & (2**64 - 1))
+            # A member that has the client all the same (its word came here late) must not wait for ever.
+            self.leading.refuse(session_id, request.xid, ErrorCode.SESSION_MOVED)
+            log.info("session %#x has moved: a request that came late is refused", session_id & (2**64 - 1))
             return
         self.leading.submit(None, session_id, request.xid, request.operation, request.body, identities)
 
@@ -345,6 +347,9 @@ class ForwardedWrites:
             self.outstanding -= 1
             connection = waits.connection
             if connection.closed or waits.operation in (CREATE_SESSION, CLOSE_SESSION):
+                continue
+            if reply[1] == ErrorCode.SESSION_MOVED:
+                connection.abort()
                 continue
             connection.write_latency_ms = self._server.clock.wall_ms() - waits.since_ms
             answer(connection, waits.xid, *reply)

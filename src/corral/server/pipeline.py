@@ -175,6 +175,18 @@ class WritePipeline:
             self._kick_soon()
         return None
 
+    def refuse(self, session_id: int, xid: int, code: ErrorCode) -> None:
+        """Let a request that came by way of another member fail: it hears of that by a transaction, too."""
+        zxid, time_ms, record = self.zxid + 1, self.clock.wall_ms(), error_record(code)
+        self.zxid = zxid
+        self.log.append(zxid, _TXN_HEADER(session_id, xid, zxid, time_ms, ERROR) + record)
+        digest = self.preparer.states.digest
+        self._gathered.append((None, xid, 0, ERROR, zxid, time_ms, session_id, record, None, digest))
+        self._transactions += 1
+        self.outstanding += 1
+        if not self._under_way:
+            self._kick_soon()
+
     def _submit_sync(self, connection: Connection | None, session_id: int, xid: int, body: bytes) -> ErrorCode | None:
         """Answer when everything that was submitted before is applied, and before anything that comes later."""
         reply = reply_to_sync(body)

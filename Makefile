@@ -22,7 +22,8 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 slow: $(READY)
-	$(BIN)/pytest -m "slow or interop" $(ARGS)
+	$(BIN)/pytest -m "slow and not interop" --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/pytest -m interop $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)

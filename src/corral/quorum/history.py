@@ -68,6 +68,8 @@ class History:
         self._filesystem = filesystem
         self.recent: deque[tuple[int, bytes]] = deque(maxlen=database.config.quorum.recent_transactions)
         """The last committed transactions, without a hole."""
+        self._base_zxid = -1
+        """Where the tree stood when it was recovered or came from elsewhere: the log need not reach so far."""
 
     def __repr__(self) -> str:
         return f"<History up to {self.last_zxid:#x}, epochs {self.accepted_epoch} and {self.current_epoch}>"
@@ -126,6 +128,8 @@ class History:
         """Make memory and log agree: what was logged and not committed is applied, as a restart would do it."""
         await self.database.settle()
         tree = self.tree
+        if self._base_zxid < 0:
+            self._base_zxid = tree.last_zxid
         tree.keeps_digest = True
         tree.notes_changes = False
         for zxid, entry in read_from(self.database.log_directory, tree.last_zxid):
@@ -223,6 +227,7 @@ class History:
 
     def _install(self, tree: DataTree) -> None:
         tree.keeps_digest = True
+        self._base_zxid = tree.last_zxid
         self.database.install(tree)
         self.recent.clear()
 
@@ -254,7 +259,10 @@ class History:
         except StorageError as error:
             log.info("a learner at zxid %#x is not served from the log: %s", zxid, error)
             return None
-        return found if found and found[0][0] <= zxid else None
+        # What a snapshot brought and no log has would be missing in what is sent.
+        if not found or found[0][0] > zxid or found[-1][0] < self._base_zxid:
+            return None
+        return found
 
 
 def apply(tree: DataTree, zxid: int, entry: bytes) -> None:

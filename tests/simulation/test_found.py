@@ -68,3 +68,8 @@ def test_a_client_that_two_members_claim_is_not_forgotten() -> None:
 def test_a_voter_that_has_promised_a_later_epoch_is_let_in(seed: int) -> None:
     """It had heard of an epoch that came to nothing, and was shut out for the whole term of another leader."""
     assert simulate(seed, Scenario(servers=3, seconds=20)).violations == []
+
+
+def test_a_log_that_a_snapshot_has_gone_beyond_serves_nobody() -> None:
+    """Seed 459: a leader had the end of its history as a tree only, and sent a learner the log without that end."""
+    assert simulate(459, Scenario(servers=3, seconds=15)).violations == []

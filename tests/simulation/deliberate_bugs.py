@@ -169,7 +169,7 @@ BUGS = (
     Bug(log_never_synced, POWER, 30),
     Bug(follower_acknowledges_what_it_has_not_logged, ("lose power everywhere", "slow disk"), 60, pause_s=0.03),
     Bug(epoch_written_before_history, ("lose power in a call", "lose power", "kill", "partition"), 200),
-    Bug(new_leader_acknowledged_before_history, (*POWER, "partition"), 60),
+    Bug(new_leader_acknowledged_before_history, (*POWER, "partition"), 300),
     Bug(committed_without_quorum, ("partition", "kill"), 10),
     Bug(promise_not_kept, ("partition", "kill", "pause"), 30),
     Bug(snapshot_kept_after_truncation, ("partition", "kill", "cut one way"), 100),

@@ -22,6 +22,10 @@ KIND_LIKELIHOOD: Final = 0.6
 """How likely it is that a kind of fault happens at all in a simulation: with fewer kinds each gets further."""
 
 
+_LAST_START_S: Final = 10.0
+"""After the healing, who has ended by what went wrong before is started once more."""
+
+
 class Nemesis:
     """Draws faults from :meth:`start` to :meth:`stop`, which repairs everything."""
 
@@ -80,6 +84,12 @@ class Nemesis:
             member.disk.forget_crash()
             member.sync_delay_s = 0.0005
             member.resume()
+        self._start_all()
+        # A write that was under way may still meet a full disk, and end its member.
+        self._timeline.after(_LAST_START_S, self._start_all)
+
+    def _start_all(self) -> None:
+        for member in self._members:
             self._start(member)
 
     def _tell(self, what: str) -> None:

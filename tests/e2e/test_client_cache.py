@@ -15,10 +15,12 @@ from corral.client import (
     ChangeKind,
     Client,
     ClientClosedError,
+    EventKind,
     NodeExistsError,
     NoNodeError,
     NotEmptyError,
     SessionExpired,
+    WatchEvent,
     connect,
 )
 from corral.client.errors import NoAuthError
@@ -220,6 +222,26 @@ async def _write(zk: Client, random: Random, number: int) -> None:
                     await zk.create(path, b"%d" % step)
         except (NoNodeError, NodeExistsError, NotEmptyError):
             continue
+
+
+def test_what_was_told_before_a_connection_broke_is_older_than_what_is_found_after(shared: Server) -> None:
+    """A removal that had been told, and a creation that waited for its turn, undid what the walk had found."""
+
+    async def main() -> None:
+        async with clients(shared) as (zk, other):
+            await other.create("/top/again", b"new", parents=True)
+            gone = await other.create("/top/gone")
+            znode = await other.get("/top/gone")
+            await other.delete("/top/gone")
+            async with zk.cache("/top") as cache:
+                reader = cache._reader
+                reader._ready["/top/gone"] = Change(ChangeKind.PUT, "/top/gone", znode, gone.zxid)
+                reader._take(WatchEvent(EventKind.DELETED, "/top/again", 1))
+                reader._take(WatchEvent(EventKind.MISSED, "/top"))
+                await cache.sync()
+                assert {path: cache[path].data for path in cache} == {"/top": b"", "/top/again": b"new"}
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("seed", [1, *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 30)]])

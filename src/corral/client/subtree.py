@@ -211,6 +211,8 @@ class SubtreeReader:
 
     async def _walk(self) -> None:
         """Find all that differs from what is known."""
+        # What these say is older than what is found now, and would be taken for newer.
+        self._pending.clear()
         if self._ready:
             # Children that are not handed out yet are not among those that are known.
             self._listed.clear()
@@ -249,7 +251,7 @@ class SubtreeReader:
             self._deliver(Change(ChangeKind.RESYNCHRONISED, self.path, None, self._client.last_zxid))
         self._has_walked = True
         self._listed = pzxids
-        self._ready.update(differences)
+        self._ready = differences
 
     # Handing out
 

@@ -8,7 +8,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import children, clients, handover, idle, machine, memory, restart, snapshot, startup, throughput, watchers
+from bench import (
+    children,
+    clients,
+    ensemble,
+    handover,
+    idle,
+    machine,
+    memory,
+    restart,
+    snapshot,
+    startup,
+    throughput,
+    watchers,
+)
 from bench.bench import PLACEMENTS, Bench, say
 from bench.errors import BenchError
 from bench.million import Million
@@ -27,6 +40,7 @@ _MEASUREMENTS: dict[str, Callable[[Bench, Million], list[Section]]] = {
     "clients": lambda bench, _: clients.measure(bench),
     "children": lambda bench, _: children.measure(bench),
     "snapshot": snapshot.measure,
+    "ensemble": lambda bench, _: ensemble.measure(bench),
 }
 _SPARE_FILES = 200
 

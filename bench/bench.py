@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.members import Members
 from bench.server import Server
 from bench.sides import Side
 
@@ -17,7 +18,7 @@ PLACEMENTS: dict[str, tuple[set[int] | None, set[int] | None]] = {
     "together": ({0}, {0}),
     "apart": ({0}, {1}),
 }
-"""The cores of the server and those of its load, by name of the placement; None: as the system likes."""
+"""The cores of the servers and those of their load, by name of the placement; None: as the system likes."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ class Bench:
         """The side's server, answering, on an empty directory."""
         with self.directory() as directory, self.running(side, directory, self.heap_mib, settings) as server:
             yield server
+
+    @contextmanager
+    def ensemble(self, side: Side, count: int) -> Iterator[Members]:
+        """So many of the side's servers as one ensemble, all answering, on empty directories."""
+        server_cores, load_cores = PLACEMENTS[self.placement]
+        with self.directory() as directory:
+            members = Members(side, directory, count, self.heap_mib, lambda: _on_cores(server_cores))
+            with members, _on_cores(load_cores):
+                yield members
 
     @contextmanager
     def running(

@@ -24,8 +24,8 @@ _CLOSE_SESSION = struct.pack(">ii", 2, -11)
 _REPLY_HEADER = struct.Struct(">iqi")
 
 
-def wait_for_answer(port: int, limit_s: float, still_running: Callable[[], None]) -> None:
-    """Returns once the server on the loopback port has answered a request.
+def wait_for_answer(port: int, limit_s: float, still_running: Callable[[], None]) -> int:
+    """Returns once the server on the loopback port has answered a request: the zxid of its answer.
 
     `still_running` is called now and then and raises when waiting is pointless.
     BenchError when no answer came within `limit_s` or the answer was an error.
@@ -46,8 +46,9 @@ def wait_for_answer(port: int, limit_s: float, still_running: Callable[[], None]
                         next_attempt = now + _REFUSED_PAUSE_S
                 for key, _ in waiting.select(max(0.0, next_attempt - time.monotonic())):
                     assert isinstance(key.fileobj, socket.socket)
-                    if _finish_attempt(key.fileobj):
-                        return
+                    zxid = _finish_attempt(key.fileobj)
+                    if zxid is not None:
+                        return zxid
                     waiting.unregister(key.fileobj)
                     key.fileobj.close()
                     next_attempt = time.monotonic() + _CLOSED_PAUSE_S
@@ -75,21 +76,24 @@ def _begin_attempt(port: int, waiting: selectors.BaseSelector) -> bool:
     return True
 
 
-def _finish_attempt(connection: socket.socket) -> bool:
-    """Takes the session that was answered and reads the root with it; False when the server has closed instead."""
+def _finish_attempt(connection: socket.socket) -> int | None:
+    """Takes the session that was answered and reads the root with it: the reply's zxid.
+
+    None when the server has closed instead.
+    """
     try:
         session = _receive(connection)
         if struct.unpack_from(">i", session, 4)[0] <= 0:
             raise BenchError("the server refused the probe's session")
         _send(connection, _GET_ROOT)
-        _xid, _zxid, error = _REPLY_HEADER.unpack_from(_receive(connection))
+        _xid, zxid, error = _REPLY_HEADER.unpack_from(_receive(connection))
         if error:
             raise BenchError(f"getData of / was answered with error {error}")
         _send(connection, _CLOSE_SESSION)
         _receive(connection)
     except ConnectionError:
-        return False
-    return True
+        return None
+    return int(zxid)
 
 
 def _send(connection: socket.socket, payload: bytes) -> None:

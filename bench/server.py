@@ -34,12 +34,22 @@ _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PY
 class Server:
     """A server that runs from its start until the context closes."""
 
-    def __init__(self, side: Side, directory: Path, heap_mib: int, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        side: Side,
+        directory: Path,
+        heap_mib: int,
+        settings: Mapping[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
         """`directory` holds everything of this run, the data directory included, which may be there already."""
         self.data_directory = directory / "data"
-        self.port = _free_port()
+        self.port = port or free_ports(1)[0]
         self.ready_after_s = 0.0
         """Seconds from the start of the process to its first answered request."""
+        self.answered_zxid = 0
+        """How far the server's history went in that answer."""
+        self._begun_s = 0.0
         self._directory = directory
         self._side = side
         self._heap_mib = heap_mib
@@ -60,15 +70,24 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         """Starts the server and returns when it has answered a request."""
+        self.begin()
+        self.wait_until_answering()
+
+    def begin(self) -> None:
+        """Starts the process; a member of an ensemble answers nobody before there is a quorum."""
         self._directory.mkdir(parents=True, exist_ok=True)
         config = self._directory / "zoo.cfg"
         config.write_text("".join(f"{key}={value}\n" for key, value in self._settings.items()))
         self._side.prepare(self._directory)
         command = self._side.command(config, self._heap_mib)
-        with self._log.open("wb") as log:
-            begin = time.monotonic()
+        with self._log.open("ab") as log:
+            self._begun_s = time.monotonic()
             self._process = subprocess.Popen(
                 command,
                 cwd=self._directory,
@@ -77,12 +96,15 @@ class Server:
                 stderr=subprocess.STDOUT,
                 env=_ENVIRONMENT,
             )
+
+    def wait_until_answering(self) -> None:
+        """Returns when the server has answered a request; ends it when it does not."""
         try:
-            wait_for_answer(self.port, _START_LIMIT_S, self.check)
+            self.answered_zxid = wait_for_answer(self.port, _START_LIMIT_S, self.check)
         except BaseException:
             self.stop()
             raise
-        self.ready_after_s = time.monotonic() - begin
+        self.ready_after_s = time.monotonic() - self._begun_s
 
     def __enter__(self) -> Self:
         return self
@@ -116,18 +138,29 @@ class Server:
             process.kill()
             process.wait()
 
+    def kill(self) -> None:
+        """Ends the server without a warning (SIGKILL)."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        process.wait()
+
     @property
     def _log(self) -> Path:
         return self._directory / "server.log"
 
 
-def _free_port() -> int:
-    for port in random.sample(_PORTS, 100):
+def free_ports(count: int) -> list[int]:
+    """So many different ports that nobody listens on at this moment."""
+    free: list[int] = []
+    for port in random.sample(_PORTS, 100 + count):
         with socket.socket() as candidate:
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 candidate.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
-    raise BenchError(f"no free port found between {_PORTS.start} and {_PORTS.stop}")
+        free.append(port)
+        if len(free) == count:
+            return free
+    raise BenchError(f"fewer than {count} free ports found between {_PORTS.start} and {_PORTS.stop}")

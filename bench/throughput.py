@@ -1,6 +1,7 @@
 """Operations a second, CPU per operation and latency under the loads of zkload."""
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -40,45 +41,56 @@ Results = dict[tuple[str, int], list[Figures]]
 
 
 def measure(bench: Bench) -> list[Section]:
-    works = _wanted(bench.works)
+    servers = "each on a newly started server and an empty directory"
+    return [compare(bench, "Throughput", servers, WORKS, lambda side, work: _measure_one(bench, side, work))]
+
+
+def compare(
+    bench: Bench, title: str, servers: str, works: Sequence[Work], measure_one: Callable[[Side, Work], Figures]
+) -> Section:
+    """The section on those of the works that are wanted; `servers` says what each turn is made on."""
+    wanted = _wanted(bench.works, works)
     results: Results = defaultdict(list)
     for round_number in range(1, bench.rounds + 1):
-        for work in works:
+        for work in wanted:
             for index, side in enumerate(bench.sides):
-                figures = _measure_one(bench, side, work)
+                figures = measure_one(side, work)
+                if not figures["ops"]:
+                    raise BenchError(f"{side.name} answered nothing under the load {work.name}")
                 results[work.name, index].append(figures)
                 say(
                     f"round {round_number}, {work.title}, {side.name}: {figures['ops_s']:,.0f} ops/s, "
                     f"{figures['cpu_us_per_op']:.1f} us CPU/op, p99.9 {figures['p999_us'] / 1000:.1f} ms"
                 )
-    section = Section(
-        "Throughput",
+    return Section(
+        title,
         f"`zkload`, 1,000 znodes of 1 KiB, {bench.measure_s} s after {bench.warm_up_s + 2} s of the same load, "
-        f"{bench.rounds} rounds in turn, each on a newly started server and an empty directory; medians. "
-        f"Apache's heap: {bench.heap_mib} MiB at most.",
-        [_rates(bench, works, results), _latencies(bench, works, results), _rounds(bench, works, results)],
-        _errors(bench, works, results),
+        f"{bench.rounds} rounds in turn, {servers}; medians. Apache's heap: {bench.heap_mib} MiB at most.",
+        [_rates(bench, wanted, results), _latencies(bench, wanted, results), _rounds(bench, wanted, results)],
+        _errors(bench, wanted, results),
     )
-    return [section]
 
 
-def _wanted(names: tuple[str, ...]) -> list[Work]:
-    unknown = set(names) - {work.name for work in WORKS}
+def _wanted(names: tuple[str, ...], works: Sequence[Work]) -> list[Work]:
+    unknown = set(names) - {work.name for work in works}
     if unknown:
         raise BenchError(
-            f"no such work: {', '.join(sorted(unknown))}; there are {', '.join(work.name for work in WORKS)}"
+            f"no such work: {', '.join(sorted(unknown))}; there are {', '.join(work.name for work in works)}"
         )
-    return [work for work in WORKS if not names or work.name in names]
+    return [work for work in works if not names or work.name in names]
 
 
 def _measure_one(bench: Bench, side: Side, work: Work) -> Figures:
-    options = work.options.split()
     with bench.server(side) as server:
-        run("zkload", server.address, *options, *_SET, "-t", bench.warm_up_s)
-        figures = run("zkload", server.address, *options, *_SET, "-k", "-t", bench.measure_s, "-P", server.pid)[-1]
-    if not figures["ops"]:
-        raise BenchError(f"{side.name} answered nothing under the load {work.name}")
-    return figures
+        return load(bench, server.address, work, [server.pid])
+
+
+def load(bench: Bench, addresses: str, work: Work, pids: Sequence[int]) -> Figures:
+    """What zkload measured, after as much of the same load as warms servers up; their CPU time is counted."""
+    options = work.options.split()
+    run("zkload", addresses, *options, *_SET, "-t", bench.warm_up_s)
+    counted = ",".join(map(str, pids))
+    return run("zkload", addresses, *options, *_SET, "-k", "-t", bench.measure_s, "-P", counted)[-1]
 
 
 def _medians(results: Results, work: Work, figure: str) -> tuple[float, float]:

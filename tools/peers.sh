@@ -24,6 +24,7 @@ install_packages() {
   require_command mvn maven
   require_command go golang
   require_command cc gcc
+  require_command ip iproute2
   [[ -e /usr/include/stdio.h ]] || packages+=(libc6-dev)
   require_package zookeeper-bin
   require_package libzookeeper-mt-dev
@@ -54,6 +55,7 @@ install_go_modules() {
 install_packages
 mkdir -p "$peers"
 install_jars tools/peers/pom.xml "$peers/apache"
+install_jars tools/peers/apache-3.8/pom.xml "$peers/apache-3.8"
 install_jars tools/peers/curator/pom.xml "$peers/curator"
 install_go_modules
 echo "peers.sh: everything is in $peers"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PEERS: Final = REPOSITORY / ".peers"
 APACHE_JARS: Final = PEERS / "apache"
+APACHE_38_JARS: Final = PEERS / "apache-3.8"
 CURATOR_JARS: Final = PEERS / "curator"
 GO_MODULES: Final = PEERS / "go" / "mod"
 C_SHELL: Final = Path("/usr/lib/zookeeper/bin/cli_mt")
@@ -46,9 +47,11 @@ POLL_INTERVAL_S: Final = 0.02
 
 def missing_peers() -> list[str]:
     """What `tools/peers.sh` would install: empty when everything is there."""
-    missing = [f"{command} (command)" for command in ("java", "javac", "go", "cc") if shutil.which(command) is None]
-    paths = (APACHE_JARS / "installed.xml", CURATOR_JARS / "installed.xml", GO_MODULES, C_SHELL, C_HEADER)
-    return missing + [str(path) for path in paths if not path.exists()]
+    missing = [
+        f"{command} (command)" for command in ("java", "javac", "go", "cc", "ip") if shutil.which(command) is None
+    ]
+    jars = (directory / "installed.xml" for directory in (APACHE_JARS, APACHE_38_JARS, CURATOR_JARS))
+    return missing + [str(path) for path in (*jars, GO_MODULES, C_SHELL, C_HEADER) if not path.exists()]
 
 
 def class_path(jars: Path, *extra: Path) -> str:
@@ -253,6 +256,7 @@ class ApacheServer(Server):
 
     kind = "apache"
     clean_exit_statuses = frozenset({0, 143})
+    jars: ClassVar[Path] = APACHE_JARS
 
     def command(self) -> Sequence[str]:
         return [
@@ -260,13 +264,20 @@ class ApacheServer(Server):
             *QUIET_JVM,
             *(f"-D{name}={value}" for name, value in self.properties.items()),
             "-cp",
-            class_path(APACHE_JARS, HERE / "java"),
+            class_path(self.jars, HERE / "java"),
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             str(self.config_path),
         ]
 
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
+
+
+class Apache38Server(ApacheServer):
+    """The same of the line before, as a member of mixed ensembles."""
+
+    kind = "apache-3.8"
+    jars = APACHE_38_JARS
 
 
 class CorralServer(Server):

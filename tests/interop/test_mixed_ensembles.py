@@ -10,17 +10,18 @@ from random import Random
 
 import pytest
 from tests.e2e.test_quorum_peers import Members
-from tests.interop.peers import ApacheServer, four_letter_word
+from tests.interop.peers import Apache38Server, ApacheServer, four_letter_word
 
 import corral
 from corral.client import Client
 
 PATIENCE_S = 100
+APACHES = {"A": ApacheServer, "8": Apache38Server}
 SETTINGS = {"tickTime": "200", "initLimit": "50", "syncLimit": "20"}
 
 
 class Mixed(Members):
-    """An ensemble whose members are of the kinds that ``layout`` names: ``C`` Corral's, ``A`` Apache's."""
+    """An ensemble of members of the kinds that ``layout`` names: ``C`` Corral's, ``A`` Apache's, ``8`` Apache's 3.8."""
 
     def __init__(self, directory: Path, layout: str, observers: str = "") -> None:
         super().__init__(directory, len(layout), len(observers), tickTime=SETTINGS["tickTime"])
@@ -39,7 +40,7 @@ class Mixed(Members):
         directory.mkdir(exist_ok=True)
         (directory / "myid").write_text(str(sid))
         lines = [line.split("=") for line in self.ensemble.to_text().splitlines() if line.startswith("server.")]
-        server = ApacheServer(directory, {**dict(lines), **SETTINGS}, port=self.ports[sid])
+        server = APACHES[self.kinds[sid]](directory, {**dict(lines), **SETTINGS}, port=self.ports[sid])
         if not self.ensemble.members[sid].is_participant:
             server.config["peerType"] = "observer"
         server.begin()
@@ -120,7 +121,9 @@ async def write(zk: Client, random: Random, acknowledged: set[str], number: int)
         acknowledged.add(path)
 
 
-@pytest.mark.parametrize(("layout", "leading"), [("CAA", "A"), ("AAC", "AC"), ("ACC", "C"), ("CCA", "AC")])
+@pytest.mark.parametrize(
+    ("layout", "leading"), [("CAA", "A"), ("AAC", "AC"), ("ACC", "C"), ("CCA", "AC"), ("8C8", "8")]
+)
 def test_each_leads_in_turn_and_nothing_is_lost(tmp_path: Path, layout: str, leading: str) -> None:
     """With equal histories the larger of those that are there leads; a newer history goes before that."""
 
@@ -156,7 +159,7 @@ def test_each_leads_in_turn_and_nothing_is_lost(tmp_path: Path, layout: str, lea
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("layout", "observers"), [("AAA", "C"), ("CCC", "A")])
+@pytest.mark.parametrize(("layout", "observers"), [("AAA", "C"), ("CCC", "A"), ("888", "C"), ("CCC", "8")])
 def test_observers_of_the_other_kind(tmp_path: Path, layout: str, observers: str) -> None:
     async def main() -> None:
         async with mixed(tmp_path, layout, observers) as them:
@@ -179,19 +182,20 @@ def test_observers_of_the_other_kind(tmp_path: Path, layout: str, observers: str
     asyncio.run(main())
 
 
-def test_an_ensemble_moves_from_apache_to_corral_and_back_without_losing_a_session(tmp_path: Path) -> None:
+@pytest.mark.parametrize("theirs", ["A", "8"])
+def test_an_ensemble_moves_from_apache_to_corral_and_back_without_losing_a_session(tmp_path: Path, theirs: str) -> None:
     """One member after the other goes, and comes back as the other kind on the same directory."""
 
     async def main() -> None:
         random = Random(4)
         acknowledged: set[str] = set()
-        async with mixed(tmp_path, "AAA") as them:
+        async with mixed(tmp_path, theirs * 3) as them:
             await them.start(1, 2, 3)
             async with corral.connect(them.hosts(), session_timeout=20, connect_timeout=30) as zk:
                 await zk.ensure("/w")
                 session = zk.session
                 await zk.create("/mine", ephemeral=True)
-                for kind in ("C", "A"):
+                for kind in ("C", theirs):
                     for sid in (1, 2, 3):
                         writing = asyncio.ensure_future(write(zk, random, acknowledged, 200))
                         await them.stop(sid)

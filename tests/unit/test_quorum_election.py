@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from corral.quorum.election import Elected, Election, Output, Send
+from corral.quorum.election import Deserted, Elected, Election, Output, Send
 from corral.quorum.ensemble import Ensemble, parse_ensemble
 from corral.quorum.vote import Notification, Role, Vote, decode_notification
 
@@ -65,7 +65,7 @@ class Network:
         for output in outputs:
             if isinstance(output, Elected):
                 self.elected[sid] = output
-            else:
+            elif isinstance(output, Send):
                 self._send(sid, output)
 
     def _send(self, sender: int, message: Send) -> None:
@@ -138,6 +138,45 @@ def test_observer_learns_the_leader_and_does_not_count() -> None:
     network.run(4)
     assert network.leaders() == {1: 2, 2: 2, 4: 2}
     assert network.elected[4].role is Role.OBSERVING
+
+
+def test_observer_hears_of_the_end_and_not_of_votes_that_change() -> None:
+    """Voters do not tell it when they turn to another: what they say while they look may be out of date."""
+    network = Network(majority(3, observers=1))
+    for sid in (4, 1, 2):
+        network.start(sid)
+    network.run(2.5 * DELAY_S)
+    network.start(3)
+    network.run(0.1)
+    assert network.leaders() == dict.fromkeys((1, 2, 3, 4), 3)
+
+
+def elected_by_one_other() -> Election:
+    """Server 2 of three, which leads by the votes of 1 and 2 before it has heard of 3."""
+    election = Election(2, majority(3))
+    election.look(0, 0, 0.0)
+    election.receive(1, Notification(Role.LOOKING, Vote(2, 0, 1, 0)), 0.0)
+    outputs = election.tick(10.0)
+    assert [each.role for each in outputs if isinstance(each, Elected)] == [Role.LEADING]
+    return election
+
+
+def test_leader_to_be_whose_voters_turn_to_another_need_not_wait_for_them() -> None:
+    election = elected_by_one_other()
+    assert Deserted() not in election.receive(3, Notification(Role.LOOKING, Vote(3, 0, 1, 0)), 10.0)
+    assert Deserted() in election.receive(1, Notification(Role.LOOKING, Vote(3, 0, 1, 0)), 10.0)
+
+
+@pytest.mark.parametrize("vote", [Vote(2, 0, 1, 0), Vote(1, 0, 0, 0)])
+def test_what_is_said_again_or_late_deserts_nobody(vote: Vote) -> None:
+    election = elected_by_one_other()
+    assert Deserted() not in election.receive(1, Notification(Role.LOOKING, vote), 10.0)
+
+
+def test_leader_that_serves_is_not_deserted_by_who_returns() -> None:
+    election = elected_by_one_other()
+    election.serving(1)
+    assert Deserted() not in election.receive(1, Notification(Role.LOOKING, Vote(1, 9, 9, 1)), 10.0)
 
 
 def test_who_returns_joins_the_leader_though_his_vote_is_better() -> None:

@@ -38,7 +38,11 @@ class Elected(NamedTuple):
     vote: Vote
 
 
-Output = Send | Elected
+class Deserted(NamedTuple):
+    """The one elected leads nobody yet, and too few are left of those who voted for it: it had better look again."""
+
+
+Output = Send | Elected | Deserted
 
 
 class Election:
@@ -78,6 +82,10 @@ class Election:
         self._resend_at = 0.0
         self._resend_s = resend_first_s
         self._out: list[Output] = []
+        self._curious: set[int] = set()
+        """Those who do not vote and have asked during this election: they are to hear of its end."""
+        self._followed_by: set[int] = set()
+        """Of a leader that has not begun to serve: whose votes made it one. Nobody otherwise."""
 
     def __repr__(self) -> str:
         return f"<Election of {self.me}: {self.role.name} round {self.round} {self.vote}>"
@@ -105,6 +113,7 @@ class Election:
         self.vote = self._initial
         self._votes.clear()
         self._outside.clear()
+        self._followed_by.clear()
         self._finalize_at = None
         self._resend_s = self._resend_first_s
         self._tell_all(now)
@@ -116,10 +125,13 @@ class Election:
     def receive(self, sender: int, notification: Notification, now: float) -> list[Output]:
         """A message of another server has come."""
         if sender not in self.voters:
+            if self.role is Role.LOOKING:
+                self._curious.add(sender)
             self._answer(sender, self.vote._replace(round=self.round))
         elif self.role is not Role.LOOKING:
             if notification.role is Role.LOOKING:
                 self._answer(sender, self.vote)
+                self._leave_to(sender, notification.vote)
         else:
             if notification.role is Role.LOOKING and notification.vote.round < self.round:
                 self._answer(sender, self.vote)
@@ -142,6 +154,7 @@ class Election:
     def serving(self, epoch: int) -> None:
         """The new epoch has begun: whoever joins later is to hear the same of everybody."""
         self.vote = self.vote._replace(epoch=epoch)
+        self._followed_by.clear()
 
     # Hearing
 
@@ -168,6 +181,15 @@ class Election:
         self._votes[sender] = notification
         self._conclude(now)
 
+    def _leave_to(self, sender: int, vote: Vote) -> None:
+        """Who has voted for this server and now looks for another will not follow it."""
+        if sender not in self._followed_by or vote.leader == self.me or vote.round < self.round:
+            return
+        self._followed_by.discard(sender)
+        if not self._is_quorum(self._followed_by):
+            self._followed_by.clear()
+            self._out.append(Deserted())
+
     def _hear_settled(self, sender: int, notification: Notification) -> None:
         vote = notification.vote
         if vote.round == self.round:
@@ -190,7 +212,8 @@ class Election:
     def _conclude(self, now: float) -> None:
         """Whether those that look agree by now: at once if all have spoken, else after a moment."""
         agreeing = {sid for sid, each in self._votes.items() if each.vote == self.vote}
-        if not self._is_quorum(agreeing):
+        if self.me not in self.voters or not self._is_quorum(agreeing):
+            # Voters do not tell others when they change their minds: those believe only what is settled.
             self._finalize_at = None
         elif agreeing >= self.voters:
             self._decide(self.vote)
@@ -218,11 +241,16 @@ class Election:
     def _decide(self, vote: Vote) -> None:
         if vote.leader == self.me:
             self.role = Role.LEADING
+            heard = (*self._votes.items(), *self._outside.items())
+            self._followed_by = {self.me} | {sid for sid, each in heard if each.vote.leader == self.me}
         else:
             self.role = Role.FOLLOWING if self.me in self.voters else Role.OBSERVING
         self.vote = vote
         self.deadline = None
         self._out.append(Elected(self.role, vote))
+        for sid in sorted(self._curious - self.voters):
+            self._answer(sid, vote)
+        self._curious.clear()
 
     def _tell_all(self, now: float) -> None:
         for sid in sorted(self.voters - {self.me}):

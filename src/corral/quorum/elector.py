@@ -7,14 +7,14 @@ import logging
 import os
 from typing import TYPE_CHECKING, Final
 
-from corral.quorum.election import Elected, Election
+from corral.quorum.election import Deserted, Elected, Election, Send
 from corral.quorum.election_links import ElectionLinks
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.vote import Role, decode_notification
 from corral.server.config import QuorumConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corral.quorum.election import Output
     from corral.quorum.ensemble import Ensemble
@@ -65,6 +65,8 @@ class Elector:
         self._takes_changes = takes_changes
         self._timer: asyncio.TimerHandle | None = None
         self._elected: asyncio.Future[Elected] | None = None
+        self.deserted: Callable[[], None] = lambda: None
+        """Called when this server is elected, leads nobody yet, and those who elected it look for another."""
 
     async def start(self) -> None:
         """Listen for the others. Raises OSError."""
@@ -147,8 +149,10 @@ class Elector:
 
     def _do(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
-            if not isinstance(output, Elected):
+            if isinstance(output, Send):
                 self.links.send(output.to, output.notification.encode())
+            elif isinstance(output, Deserted):
+                self.deserted()
             elif self._elected is not None and not self._elected.done():
                 log.info(
                     "elected: %s server %d, round %d", output.role.name.lower(), output.vote.leader, output.vote.round

@@ -156,21 +156,30 @@ class Leader:
         return None
 
     async def _serve_term(self) -> str:
-        try:
-            async with asyncio.timeout(self._init_s):
-                self._epoch_choice.hear(self.me, self.history.accepted_epoch, votes=True)
-                self.epoch = await self._epoch_choice.chosen
-                self.history.promise(self.epoch)
-                self._name_configuration()
-                self._promises.give(self.me)
-                await self._promises.enough
-                entered = await self._enter()
-                self._followers.give(self.me)
-                await self._followers.enough
-        except TimeoutError:
-            return f"no quorum followed within {self._init_s:g} s"
-        await self._start_serving(entered)
-        return await self._watch_over()
+        beginning = asyncio.get_running_loop().create_task(self._begin())
+        self._tasks.add(beginning)
+        self._elector.deserted = partial(self._give_up, "those who elected it look for another")
+        either: list[asyncio.Future[Any]] = [beginning, self._over]
+        await asyncio.wait(either, timeout=self._init_s, return_when=asyncio.FIRST_COMPLETED)
+        if beginning.done():
+            await self._start_serving(beginning.result())
+            return await self._watch_over()
+        if self._over.done():
+            return self._over.result()
+        return f"no quorum followed within {self._init_s:g} s"
+
+    async def _begin(self) -> EpochOnDisk:
+        """Everything up to the moment when a quorum has the epoch's history."""
+        self._epoch_choice.hear(self.me, self.history.accepted_epoch, votes=True)
+        self.epoch = await self._epoch_choice.chosen
+        self.history.promise(self.epoch)
+        self._name_configuration()
+        self._promises.give(self.me)
+        await self._promises.enough
+        entered = await self._enter()
+        self._followers.give(self.me)
+        await self._followers.enough
+        return entered
 
     def _ensembles(self) -> Sequence[Ensemble]:
         return self._elector.election.ensembles

@@ -33,8 +33,15 @@ if TYPE_CHECKING:
     from corral.testing.ensemble_control import Standing
     from corral.testing.settings import Setting
 
-ENSEMBLE_DEFAULTS: Final[Mapping[str, str]] = {"initLimit": "100", "syncLimit": "10", "standaloneEnabled": "false"}
-"""Beside :data:`~corral.testing.settings.TEST_DEFAULTS`: by its tick of 100 ms, who is silent is lost in a second."""
+ENSEMBLE_DEFAULTS: Final[Mapping[str, str]] = {
+    "initLimit": "100",
+    # By the tick of 100 ms, who is silent is lost in a second.
+    "syncLimit": "10",
+    "standaloneEnabled": "false",
+    # An observer that was up before the others need not wait long for them.
+    "fastleader.minNotificationInterval": "25",
+}
+"""Beside :data:`~corral.testing.settings.TEST_DEFAULTS`."""
 _HOST: Final = "127.0.0.1"
 _POLL_INTERVAL_S: Final = 0.002
 _UP: Final = (State.RUNNING, State.PAUSED)

@@ -12,11 +12,13 @@ from bench import (
     children,
     clients,
     ensemble,
+    failover,
     handover,
     idle,
     machine,
     memory,
     restart,
+    resync,
     snapshot,
     startup,
     throughput,
@@ -41,6 +43,8 @@ _MEASUREMENTS: dict[str, Callable[[Bench, Million], list[Section]]] = {
     "children": lambda bench, _: children.measure(bench),
     "snapshot": snapshot.measure,
     "ensemble": lambda bench, _: ensemble.measure(bench),
+    "failover": lambda bench, _: failover.measure(bench),
+    "resync": lambda bench, _: resync.measure(bench),
 }
 _SPARE_FILES = 200
 
@@ -60,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--znodes", type=_positive, default=1_000_000, help="for memory, restart, children, snapshot")
     add("--connections", type=_positive, default=10_000, help="for watchers and idle")
     add("--idle-seconds", type=_positive, default=30, help="for idle")
+    add("--kills", type=_positive, default=20, help="for failover: how often each side's leader is killed")
+    add("--missed-writes", type=_positive, default=100_000, help="for resync")
     add("--heap", type=_positive, default=2048, help="Apache's heap in MiB")
     add("--million-heap", type=_positive, help="the same for memory and restart; else fitted to what is alive in it")
     add("--sides", default="corral,apache", help="the pair to compare; a pair of equals shows the machine's noise")
@@ -109,6 +115,8 @@ def _run(arguments: argparse.Namespace) -> int:
             znodes=arguments.znodes,
             connections=arguments.connections,
             idle_s=arguments.idle_seconds,
+            kills=arguments.kills,
+            missed_writes=arguments.missed_writes,
             placement=arguments.placement,
             works=tuple(filter(None, arguments.works.split(","))),
         )

@@ -40,6 +40,10 @@ class Bench:
     znodes: int
     connections: int
     idle_s: int
+    kills: int
+    """How often the leader of an ensemble is killed, of each side, in all rounds together."""
+    missed_writes: int
+    """How much is written while a follower is away."""
     placement: str
     """A name from PLACEMENTS."""
     works: tuple[str, ...]

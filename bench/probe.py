@@ -18,10 +18,12 @@ _CLOSED_PAUSE_S = 0.01
 _UNANSWERED_PAUSE_S = 0.05
 _UNANSWERED_PAUSE_MOST_S = 2.0
 _ANSWER_LIMIT_S = 60.0
-_CONNECT_REQUEST = struct.pack(">iqiqi16s?", 0, 0, 10_000, 0, 16, bytes(16), False)
+CONNECT_REQUEST = struct.pack(">iqiqi16s?", 0, 0, 10_000, 0, 16, bytes(16), False)
+"""Asks for a session of 10 s."""
 _GET_ROOT = struct.pack(">iii1s?", 1, 4, 1, b"/", False)
 _CLOSE_SESSION = struct.pack(">ii", 2, -11)
-_REPLY_HEADER = struct.Struct(">iqi")
+REPLY_HEADER = struct.Struct(">iqi")
+"""xid, zxid, error."""
 
 
 def wait_for_answer(port: int, limit_s: float, still_running: Callable[[], None]) -> int:
@@ -68,7 +70,7 @@ def _begin_attempt(port: int, waiting: selectors.BaseSelector) -> bool:
         return False
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
-        _send(connection, _CONNECT_REQUEST)
+        _send(connection, CONNECT_REQUEST)
     except ConnectionError:
         connection.close()
         return False
@@ -86,7 +88,7 @@ def _finish_attempt(connection: socket.socket) -> int | None:
         if struct.unpack_from(">i", session, 4)[0] <= 0:
             raise BenchError("the server refused the probe's session")
         _send(connection, _GET_ROOT)
-        _xid, zxid, error = _REPLY_HEADER.unpack_from(_receive(connection))
+        _xid, zxid, error = REPLY_HEADER.unpack_from(_receive(connection))
         if error:
             raise BenchError(f"getData of / was answered with error {error}")
         _send(connection, _CLOSE_SESSION)
@@ -96,8 +98,13 @@ def _finish_attempt(connection: socket.socket) -> int | None:
     return int(zxid)
 
 
+def framed(payload: bytes) -> bytes:
+    """The payload as it stands on the wire."""
+    return struct.pack(">i", len(payload)) + payload
+
+
 def _send(connection: socket.socket, payload: bytes) -> None:
-    connection.sendall(struct.pack(">i", len(payload)) + payload)
+    connection.sendall(framed(payload))
 
 
 def _receive(connection: socket.socket) -> bytes:

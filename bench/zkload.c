@@ -12,6 +12,7 @@
  *   -P PID[,PID...]  server processes whose CPU time is counted
  *   -k        keep: do not create the working set (it is there already)
  *   -m MIX    reads are 'get' (default), 'exists', 'children' or 'ping'
+ *   -o N      ends after N operations, none of them a warm-up    (default: after -t)
  *   -w        writes are create+delete of an ephemeral instead of setData
  * Prints one line:
  *   ops=… ops_s=… reads_s=… writes_s=… p50_us=… p99_us=… p999_us=… max_us=… errors=… cpu_us_per_op=…
@@ -46,7 +47,7 @@ typedef struct {
 static int conns = 30, depth = 1, secs = 5, readpct = 100, nodes = 1000, vsize = 1024, keep = 0, ephem = 0;
 static const char *mix = "get";
 static uint64_t *hist; enum { HMAX = 20000000 };  /* 1 us buckets up to 2 s in 10us steps past 1e6 */
-static uint64_t nlat = 0, maxlat = 0, ops = 0, reads = 0, writes = 0, errors = 0;
+static uint64_t nlat = 0, maxlat = 0, ops = 0, wanted = 0, submitted = 0, reads = 0, writes = 0, errors = 0;
 static int measuring = 0;
 static uint64_t rng = 88172645463325252ULL;
 
@@ -112,8 +113,10 @@ static void submit(Conn *c) {
         kind = 1; snprintf(path, sizeof path, "/zkload/n%u", rnd() % nodes);
         c->outlen += frame(o, ++c->xid, SET, path, vsize, 0);
     }
-    c->sent_at[c->tail % MAXP] = now_us(); c->kind[c->tail % MAXP] = kind; c->tail++; c->inflight++;
+    c->sent_at[c->tail % MAXP] = now_us(); c->kind[c->tail % MAXP] = kind; c->tail++; c->inflight++; submitted++;
 }
+
+static int may_submit(const Conn *c) { return c->inflight < depth && (!wanted || submitted < wanted); }
 
 static void flush_out(Conn *c, int ep) {
     while (c->outoff < c->outlen) {
@@ -155,13 +158,13 @@ static double cpu_us(const char *pids) {
 static uint64_t pct(double p) { uint64_t want = (uint64_t)(nlat * p), s = 0; for (int i = 0; i < HMAX; i++) { s += hist[i]; if (s >= want && s) return i; } return maxlat; }
 
 int main(int argc, char **argv) {
-    const char *pids = NULL; int ch; if (argc < 2) { fprintf(stderr, "usage: zkload HOST:PORT[,..] [-c N] [-p N] [-t SEC] [-r PCT] [-n N] [-b BYTES] [-P PIDS] [-m get|exists|children|ping] [-w] [-k]\n"); return 2; }
+    const char *pids = NULL; int ch; if (argc < 2) { fprintf(stderr, "usage: zkload HOST:PORT[,..] [-c N] [-p N] [-t SEC] [-r PCT] [-n N] [-b BYTES] [-P PIDS] [-m get|exists|children|ping] [-o OPS] [-w] [-k]\n"); return 2; }
     char *servers[64]; int ns = 0; char *list = strdup(argv[1]); for (char *t = strtok(list, ","); t && ns < 64; t = strtok(NULL, ",")) servers[ns++] = t;
     optind = 2;
-    while ((ch = getopt(argc, argv, "c:p:t:r:n:b:P:m:wk")) != -1) switch (ch) {
+    while ((ch = getopt(argc, argv, "c:p:t:r:n:b:P:m:o:wk")) != -1) switch (ch) {
         case 'c': conns = atoi(optarg); break; case 'p': depth = atoi(optarg); break; case 't': secs = atoi(optarg); break;
         case 'r': readpct = atoi(optarg); break; case 'n': nodes = atoi(optarg); break; case 'b': vsize = atoi(optarg); break;
-        case 'P': pids = optarg; break; case 'm': mix = optarg; break; case 'w': ephem = 1; break; case 'k': keep = 1; break; default: return 2; }
+        case 'P': pids = optarg; break; case 'm': mix = optarg; break; case 'o': wanted = strtoull(optarg, NULL, 10); break; case 'w': ephem = 1; break; case 'k': keep = 1; break; default: return 2; }
     if (depth > MAXP || conns < 1 || depth < 1) { fprintf(stderr, "zkload: -p is 1..%d\n", MAXP); return 2; }
     hist = calloc(HMAX, sizeof *hist);
     size_t outcap = (size_t)(depth + 2) * (vsize + 256) * 2; uint8_t *tmp = malloc(vsize + 4096), *rep = malloc(1 << 22);
@@ -176,13 +179,14 @@ int main(int argc, char **argv) {
         fcntl(c->fd, F_SETFL, O_NONBLOCK); struct epoll_event e = { .events = EPOLLIN, .data.ptr = c }; epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &e);
     }
     uint64_t start = now_us(), begin = start + 1000000, end = begin + secs * 1000000ULL; double cpu0 = 0, cpu1; int live = conns;
-    for (int i = 0; i < conns; i++) { while (cs[i].inflight < depth) submit(&cs[i]); flush_out(&cs[i], ep); }
+    if (wanted) { measuring = 1; begin = start; end = UINT64_MAX; cpu0 = cpu_us(pids); }
+    for (int i = 0; i < conns; i++) { while (may_submit(&cs[i])) submit(&cs[i]); flush_out(&cs[i], ep); }
     struct epoll_event ev[256];
     for (;;) {
-        uint64_t t = now_us(); if (!measuring && t >= begin) { measuring = 1; begin = t; end = t + secs * 1000000ULL; cpu0 = cpu_us(pids); } if (t >= end || !live) break;
+        uint64_t t = now_us(); if (!measuring && t >= begin) { measuring = 1; begin = t; end = t + secs * 1000000ULL; cpu0 = cpu_us(pids); } if (t >= end || !live || (wanted && ops >= wanted)) break;
         int n = epoll_wait(ep, ev, 256, 100);
         for (int i = 0; i < n; i++) { Conn *c = ev[i].data.ptr; if (!c->alive) continue; if (ev[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) drain(c);
-            if (c->alive) { while (c->inflight < depth && outcap - c->outlen > (size_t)vsize + 256) submit(c); flush_out(c, ep); }
+            if (c->alive) { while (may_submit(c) && outcap - c->outlen > (size_t)vsize + 256) submit(c); flush_out(c, ep); }
             if (!c->alive) { epoll_ctl(ep, EPOLL_CTL_DEL, c->fd, NULL); live--; errors++; } }
     }
     double el = (now_us() - begin) / 1e6; cpu1 = cpu_us(pids);

@@ -10,10 +10,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-
 from bench.errors import BenchError
 from bench.probe import framed
-from bench.writer import Writer
+from bench.writer import Acknowledged, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,8 +77,13 @@ def test_it_comes_back_until_a_write_is_acknowledged(canned: Callable[..., Canne
 def test_writes_that_are_not_enough_are_followed_by_more(canned: Callable[..., Canned]) -> None:
     server = canned([SESSION, written(), written(), written()])
     seen: list[float] = []
+
+    def is_third(acknowledged: Acknowledged) -> bool:
+        seen.append(acknowledged.sent_s)
+        return len(seen) == 3
+
     with Writer([server.port]) as writer:
-        writer.run(lambda each: seen.append(each.sent_s) or len(seen) == 3, LIMIT_S)  # type: ignore[func-returns-value]
+        assert writer.run(is_third, LIMIT_S).sent_s == seen[2]
     assert seen == sorted(seen)
 
 

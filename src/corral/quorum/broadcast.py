@@ -6,7 +6,8 @@ sync in each log, and one announcement. Sources: Leader, ProposalRequestProcesso
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from corral.quorum.counting import is_quorum
 from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack
@@ -16,11 +17,9 @@ from corral.server.stats import ReplySizes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from corral.quorum.confirmation import Confirmation
     from corral.quorum.ensemble import Ensemble
     from corral.quorum.history import History
-
-
-_SYNC: Final = pack(PacketType.SYNC, 0)
 
 
 class Listener(Protocol):
@@ -33,6 +32,17 @@ class Listener(Protocol):
         """Send packets; never waits."""
 
 
+class _Sync(NamedTuple):
+    """A sync that a learner has asked for: it is answered when both are reached, and in the order of asking."""
+
+    listener: Listener
+    packet: bytes
+    after: int
+    """The transaction behind which it stands."""
+    round: int
+    """What confirms that this leader led when it was asked; 0: the commit of that transaction, proposed later."""
+
+
 class Broadcast:
     """The commitment of a leader's pipeline. ``me`` is one of the quorum like any other."""
 
@@ -43,6 +53,7 @@ class Broadcast:
         ensembles: Callable[[], Sequence[Ensemble]],
         propose: Callable[[Ensemble], None],
         activate: Callable[[Ensemble, int], None],
+        confirmation: Confirmation,
     ) -> None:
         """``propose`` is told of a configuration whose quorum is needed from now on, and ``activate`` of one that is
         committed, and of who is to lead with it."""
@@ -63,8 +74,9 @@ class Broadcast:
         self._activate = activate
         self.last_proposed = history.last_zxid
         self.proposal_sizes = ReplySizes()
-        self._syncs: list[tuple[int, Listener]] = []
-        """Which learners have asked for a sync, and after which transaction each is to be told."""
+        self.confirmation = confirmation
+        self._committed = history.last_zxid
+        self._syncs: deque[_Sync] = deque()
 
     def append(self, zxid: int, entry: bytes) -> None:
         """Take a transaction for the next batch."""
@@ -89,13 +101,36 @@ class Broadcast:
                 listener.send(proposals)
         self._history.database.sync(lambda: self.acknowledge(self.me, last_zxid))
 
-    def sync_with(self, listener: Listener) -> None:
-        """Tell a learner when all that was submitted before has been announced to it, and nothing that comes later."""
-        pending = self._gathered or self.under_way
-        if pending:
-            self._syncs.append((pending[-1][0], listener))
+    def sync_with(self, listener: Listener, data: bytes | None) -> None:
+        """Send a learner a SYNC with ``data``: behind all that was submitted before, and before all that comes later.
+
+        And only when it is certain that no other leader had committed anything until now.
+        """
+        packet = pack(PacketType.SYNC, 0, data)
+        if self._gathered:
+            # Who acknowledges what is proposed from now on has not left this leader until now.
+            self._syncs.append(_Sync(listener, packet, self._gathered[-1][0], 0))
         else:
-            listener.send(_SYNC)
+            number = self.confirmation.ask(self._release_syncs)
+            self._syncs.append(_Sync(listener, packet, self.last_proposed, number))
+
+    def _release_syncs(self) -> None:
+        """Send the SYNCs that waited for nothing but the round."""
+        packets: dict[Listener, list[bytes]] = {}
+        for each in self._take_syncs(self._committed, 0):
+            packets.setdefault(each.listener, []).append(each.packet)
+        for listener, several in packets.items():
+            if self.listeners.get(listener.sid) is listener:
+                listener.send(b"".join(several))
+
+    def _take_syncs(self, committed: int, first: int) -> list[_Sync]:
+        """Those that are due when ``committed`` is, together with all that was proposed from ``first`` on."""
+        due: list[_Sync] = []
+        syncs = self._syncs
+        confirmed = self.confirmation.confirmed
+        while syncs and syncs[0].after <= committed and (syncs[0].round <= confirmed or syncs[0].after < first):
+            due.append(syncs.popleft())
+        return due
 
     @property
     def pending_syncs(self) -> int:
@@ -124,13 +159,13 @@ class Broadcast:
         informs: list[bytes] = []
         if any(listener.is_observer for listener in self.listeners.values()):
             informs = [_inform_packet(*each, leaders.get(each[0])) for each in batch]
-        due = [each for each in self._syncs if each[0] <= batch[-1][0]]
-        self._syncs = [each for each in self._syncs if each[0] > batch[-1][0]]
+        self._committed = batch[-1][0]
+        due = self._take_syncs(self._committed, batch[0][0])
         all_commits, all_informs = b"".join(commits), b"".join(informs)
         for listener in list(self.listeners.values()):
-            after = [zxid for zxid, asking in due if asking is listener]
-            if after:
-                listener.send(_with_syncs(batch, informs if listener.is_observer else commits, after))
+            syncs = [each for each in due if each.listener is listener]
+            if syncs:
+                listener.send(_with_syncs(batch, informs if listener.is_observer else commits, syncs))
             else:
                 listener.send(all_informs if listener.is_observer else all_commits)
         for zxid, entry in batch:
@@ -151,6 +186,7 @@ class Broadcast:
     def stop(self) -> None:
         """Nothing more is committed."""
         self._is_stopped = True
+        self.confirmation.stop()
 
 
 def _commit_packet(zxid: int, leader: int | None) -> bytes:
@@ -165,10 +201,13 @@ def _inform_packet(zxid: int, entry: bytes, leader: int | None) -> bytes:
     return pack(PacketType.INFORM_AND_ACTIVATE, zxid, leader.to_bytes(8, "big", signed=True) + entry)
 
 
-def _with_syncs(batch: Sequence[tuple[int, bytes]], packets: Sequence[bytes], after: Sequence[int]) -> bytes:
-    """The packets of a batch, and behind those of the zxids in ``after`` a SYNC for each time that they are there."""
-    return b"".join(
-        part
-        for (zxid, _), packet in zip(batch, packets, strict=True)
-        for part in (packet, *[_SYNC] * after.count(zxid))
-    )
+def _with_syncs(batch: Sequence[tuple[int, bytes]], packets: Sequence[bytes], syncs: Sequence[_Sync]) -> bytes:
+    """The packets of a batch, and each SYNC where it belongs: behind a transaction, or before all."""
+    behind: dict[int, list[bytes]] = {}
+    first = batch[0][0]
+    for each in syncs:
+        behind.setdefault(each.after if each.after >= first else 0, []).append(each.packet)
+    parts = behind.get(0, [])
+    for (zxid, _), packet in zip(batch, packets, strict=True):
+        parts += (packet, *behind.get(zxid, ()))
+    return b"".join(parts)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from corral.jute.errors import NewConfigNoQuorumError
+from corral.jute.extensions import QUORUM, asks_for_quorum
 from corral.jute.ops import OpCode
 from corral.jute.primitives import JuteError
 from corral.quorum.broadcast import Broadcast
+from corral.quorum.confirmation import Confirmation
 from corral.quorum.counting import Acknowledgements, EpochChoice, is_quorum
 from corral.quorum.monitoring import LearnersInStep
 from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
@@ -36,7 +39,7 @@ from corral.quorum.sync_plan import Way, plan_sync
 from corral.storage.snapshot import SnapshotEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from corral.jute.records import ReconfigRequest
     from corral.quorum.elector import Elector
@@ -62,6 +65,8 @@ class Learner:
         self.is_observer = is_observer
         self.is_in_step = False
         self.heard_at_tick = 0
+        self.pings: deque[int] = deque()
+        """Of each PING that it has not answered: the newest round of confirmation when it was sent."""
         self.tree: Iterator[bytes] | None = None
         """The whole tree in pieces, if that is how it is brought into step."""
         self._held: list[bytes] | None = []
@@ -203,7 +208,11 @@ class Leader:
             # A quorum has it with NEWLEADER.
             self._elector.activate(election.last_seen)
         self.history.show(election.committed)
-        broadcast = Broadcast(self.me, self.history, self._ensembles, self._elector.propose, self._activate)
+        soon = asyncio.get_running_loop().call_soon
+        confirmation = Confirmation(self.me, self._ensembles, self._ping_followers, soon)
+        broadcast = Broadcast(
+            self.me, self.history, self._ensembles, self._elector.propose, self._activate, confirmation
+        )
         self._broadcast = broadcast
         server = LeaderServer(self.config, self.history.database, self._post, broadcast, self._learners_in_step)
         server.reconfigure = self._reconfigure
@@ -262,10 +271,7 @@ class Leader:
                 done, _ = await asyncio.wait([self._over], timeout=self._tick_s / 2)
                 if done:
                     return self._over.result()
-                ping = pack(PacketType.PING, self._broadcast.last_proposed if self._broadcast else 0)
-                for learner in self.learners.values():
-                    if learner.is_in_step:
-                        learner.send(ping)
+                self._ping(self.learners.values())
             self._tick += 1
             alive = {self.me} | {
                 each.sid
@@ -274,6 +280,17 @@ class Leader:
             }
             if not is_quorum(self._ensembles(), alive):
                 return f"only servers {sorted(alive)} are in step"
+
+    def _ping_followers(self) -> None:
+        self._ping(each for each in self.learners.values() if not each.is_observer)
+
+    def _ping(self, learners: Iterable[Learner]) -> None:
+        assert self._broadcast is not None
+        ping = pack(PacketType.PING, self._broadcast.last_proposed)
+        for learner in learners:
+            if learner.is_in_step:
+                learner.pings.append(self._broadcast.confirmation.round)
+                learner.send(ping)
 
     async def _end(self) -> None:
         if self._broadcast is not None:
@@ -397,6 +414,9 @@ class Leader:
                     case PacketType.REQUEST:
                         self._request(server, learner, packet.data, packet.identities or ())
                     case PacketType.PING:
+                        if not learner.pings:
+                            raise JuteError(f"{learner!r} answers a PING that it was not sent")
+                        broadcast.confirmation.answered(learner.sid, learner.pings.popleft())
                         server.touched(decode_sessions(packet.data))
                     case PacketType.REVALIDATE:
                         ((session_id, timeout_ms),) = decode_sessions(packet.data)
@@ -419,6 +439,6 @@ class Leader:
         request = decode_request(data)
         if request.operation == OpCode.SYNC:
             assert self._broadcast is not None
-            self._broadcast.sync_with(learner)
+            self._broadcast.sync_with(learner, QUORUM if asks_for_quorum(request.body) else None)
         else:
             server.forwarded(request, identities, learner)

@@ -267,7 +267,7 @@ class Learning:
                 touched = self.server.learner_sessions.take_touched() if self.server is not None else b""
                 self._stream.write(pack(PacketType.PING, packet.zxid, touched))
             case PacketType.SYNC if self.server is not None:
-                self.server.forwarding.synced()
+                self.server.forwarding.synced(packet.data)
             case PacketType.REVALIDATE if self.server is not None:
                 self.server.revalidated(packet)
             case _:

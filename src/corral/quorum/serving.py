@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral.jute.errors import ErrorCode, KeeperError
+from corral.jute.extensions import QUORUM
 from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
 from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
 from corral.quorum.packets import ForwardedRequest, PacketType, encode_sessions, pack
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.quorum.broadcast import Broadcast
+    from corral.quorum.confirmation import Confirmation
     from corral.quorum.ensemble import Ensemble
     from corral.quorum.monitoring import LearnersInStep
     from corral.quorum.packets import Packet
@@ -73,6 +75,16 @@ class LeaderPipeline(WritePipeline):
         super().__init__(**parts)
         self.exhausted: Callable[[], None] = lambda: None
         """Called when the epoch has no zxid left: only a new one goes on (ZOOKEEPER-1277, 2789)."""
+        self.confirmation: Confirmation
+        """Whether it still leads."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Never: another may have become the leader."""
+        return False
+
+    def _finish_syncs(self) -> None:
+        self.confirmation.ask(self._synced)
 
     def submit(
         self,
@@ -133,6 +145,7 @@ class LeaderServer(MemberServer):
     def _make_writes(self) -> Writes:
         self.tree.keeps_digest = False
         self.leading = self.make_pipeline(self._broadcast, LeaderPipeline)
+        self.leading.confirmation = self._broadcast.confirmation
         return self.leading
 
     def leadership_text(self) -> str:
@@ -225,7 +238,7 @@ class ForwardedWrites:
         self._awaited: dict[int, deque[_Awaited]] = {}
         """By session, in the order in which they were asked."""
         self._syncs: deque[tuple[int, _Awaited, bytes]] = deque()
-        """Of all sessions: session, request and reply, in the order in which they were asked."""
+        """Of all sessions: session, request and its body, in the order in which they were asked."""
         self._is_stopped = False
         self._agrees = False
         """Whether the tree's digest has been the leader's."""
@@ -269,10 +282,9 @@ class ForwardedWrites:
         assert connection is not None
         waits = _Awaited(connection, xid, op, self._server.clock.wall_ms())
         if op == OpCode.SYNC:
-            echoed = reply_to_sync(body)
-            if echoed is None:
+            if reply_to_sync(body) is None:
                 return ErrorCode.MARSHALLING_ERROR
-            self._syncs.append((session_id, waits, echoed))
+            self._syncs.append((session_id, waits, body))
         self._awaited.setdefault(session_id, deque()).append(waits)
         self.outstanding += 1
         told = None if op == CREATE_SESSION else identities
@@ -325,11 +337,11 @@ class ForwardedWrites:
             self._server.stats.count("digest_mismatches_count")
             log.error("the tree's digest after zxid %#x is %d, the leader's %d", zxid, self._tree.digest, digest)
 
-    def synced(self) -> None:
-        """The leader says that everything before our oldest sync has come."""
+    def synced(self, data: bytes | None) -> None:
+        """The leader says that everything before our oldest sync has come; and by QUORUM that it still led then."""
         if self._syncs:
-            session_id, waits, echoed = self._syncs.popleft()
-            waits.reply = (self.zxid, 0, echoed)
+            session_id, waits, body = self._syncs.popleft()
+            waits.reply = (self.zxid, 0, reply_to_sync(body, by_quorum=data == QUORUM) or b"")
             self._answer(session_id)
 
     def _find(self, session_id: int, xid: int) -> _Awaited | None:

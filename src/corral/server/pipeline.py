@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corral.jute.errors import ErrorCode, KeeperError, UndecodableError
+from corral.jute.extensions import QUORUM, asks_for_quorum
 from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, SET_DATA, SYNC
 from corral.jute.primitives import JuteError, decode_text, encode_text
 from corral.jute.records import PathRequest, PathResponse
@@ -44,13 +45,17 @@ zxid, time in ms, session id, record, effect, digest. A plain tuple: one is made
 no transaction, the type is SYNC, the zxid that of the transaction before it, and the record the body of its reply."""
 
 
-def reply_to_sync(body: bytes) -> bytes | None:
-    """A sync's reply names its path once more; None if the request is none."""
+def reply_to_sync(body: bytes, *, by_quorum: bool = False) -> bytes | None:
+    """A sync's reply names its path once more; None if the request is none.
+
+    It says that a quorum has been asked if that is so, and was wanted.
+    """
     try:
         path = PathRequest.from_bytes(body).path
     except JuteError:
         return None
-    return PathResponse(None if path is None else encode_text(decode_text(path))).to_bytes()
+    reply = PathResponse(None if path is None else encode_text(decode_text(path))).to_bytes()
+    return reply + QUORUM if by_quorum and asks_for_quorum(body) else reply
 
 
 class Commitment(Protocol):
@@ -189,7 +194,8 @@ class WritePipeline:
 
     def _submit_sync(self, connection: Connection | None, session_id: int, xid: int, body: bytes) -> ErrorCode | None:
         """Answer when everything that was submitted before is applied, and before anything that comes later."""
-        reply = reply_to_sync(body)
+        # By the time it leaves, that is so: one server is its own quorum, a leader asks one.
+        reply = reply_to_sync(body, by_quorum=True)
         if reply is None:
             return ErrorCode.MARSHALLING_ERROR
         digest = self.preparer.states.digest
@@ -238,11 +244,14 @@ class WritePipeline:
         self._gathered = []
         transactions, self._transactions = self._transactions, 0
         if not transactions:
-            # Only syncs, which waited for the batch before.
-            self._synced()
+            self._finish_syncs()
             return
         self._logged()
         self._sync(self._synced)
+
+    def _finish_syncs(self) -> None:
+        """There are only syncs, which waited for the batch before."""
+        self._synced()
 
     def _synced(self) -> None:
         """The batch is durable: apply it and answer."""

@@ -18,7 +18,7 @@ from corral.jute.errors import (
     NoWatcherError,
 )
 from corral.jute.ops import AddWatchMode, EventType, OpCode, Permission, WatcherType
-from corral.jute.primitives import JuteError, Reader, decode_text, encode_text
+from corral.jute.primitives import JuteError, Reader
 from corral.jute.records import (
     Acl,
     ClientInfo,
@@ -28,13 +28,13 @@ from corral.jute.records import (
     Id,
     MultiHeader,
     PathRequest,
-    PathResponse,
     PathTypeRequest,
     PathWatchRequest,
     SetWatches,
     SetWatches2,
     WhoAmIResponse,
 )
+from corral.server.pipeline import reply_to_sync
 from corral.tree.acl import encode_acl
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Znode
 
@@ -135,9 +135,11 @@ def _masked(entry: Acl) -> Acl:
 
 
 def _sync(server: Server, connection: Connection, body: bytes) -> bytes:
-    path = PathRequest.from_bytes(body).path
-    echoed = None if path is None else encode_text(decode_text(path))
-    return PathResponse(echoed).to_bytes()
+    # Nothing is under way in a server that is its own quorum.
+    reply = reply_to_sync(body, by_quorum=True)
+    if reply is None:
+        raise MarshallingError
+    return reply
 
 
 def _get_ephemerals(server: Server, connection: Connection, body: bytes) -> bytes:

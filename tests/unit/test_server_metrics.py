@@ -112,10 +112,11 @@ def test_a_distribution_begins_anew_after_a_reset() -> None:
 
 def test_a_durable_batch_counts_each_write_once() -> None:
     stats = ServerStats(0)
-    stats.batch_durable(3, waited_ms=10, sync_ms=3.9, write_ms=5.2)
+    stats.batch_durable(3, 2, waited_ms=10, sync_ms=3.9, write_ms=5.2)
     found = figures(stats)
-    assert found["cnt_updatelatency"] == 3
-    assert found["sum_updatelatency"] == 30
+    assert found["cnt_updatelatency"] == 2
+    assert found["sum_updatelatency"] == 20
+    assert found["cnt_propagation_latency"] == 3
     assert found["max_updatelatency"] == 10
     assert found["cnt_fsynctime"] == 1
     assert found["sum_fsynctime"] == 3

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from corral.quorum.counting import is_quorum
+from corral.quorum.monitoring import age_ms
 from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack
 from corral.quorum.reconfiguration import is_reconfiguration, read_reconfiguration
 from corral.server.stats import ReplySizes
@@ -99,7 +100,17 @@ class Broadcast:
         for listener in list(self.listeners.values()):
             if not listener.is_observer:
                 listener.send(proposals)
-        self._history.database.sync(lambda: self.acknowledge(self.me, last_zxid))
+
+        def logged() -> None:
+            self._note("proposal_ack_creation_latency", batch)
+            self.acknowledge(self.me, last_zxid)
+
+        self._history.database.sync(logged)
+
+    def _note(self, name: str, batch: Sequence[tuple[int, bytes]]) -> None:
+        """How long it took so far: of the oldest, for all of them."""
+        database = self._history.database
+        database.stats.note(name, age_ms(batch[0][1], database.machine.clock.wall_ms()), len(batch))
 
     def sync_with(self, listener: Listener, data: bytes | None) -> None:
         """Send a learner a SYNC with ``data``: behind all that was submitted before, and before all that comes later.
@@ -152,6 +163,7 @@ class Broadcast:
 
     def _commit(self, batch: list[tuple[int, bytes]]) -> None:
         self._history.database.stats.count("commit_count", len(batch))
+        self._note("quorum_ack_latency", batch)
         self.under_way = []
         changes = [(zxid, self.reconfigured.pop(zxid)) for zxid, _ in batch if zxid in self.reconfigured]
         leaders = {zxid: self._leader_of(ensemble, batch[-1][0]) for zxid, ensemble in changes}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from corral.jute.primitives import JuteError
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.history import apply
+from corral.quorum.monitoring import age_ms
 from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
 from corral.quorum.packets import (
     ACK,
@@ -223,15 +224,17 @@ class Learning:
     async def _follow(self) -> None:
         patience_s = self._sync_limit * self._tick_s
         batches = self._stream.batches()
-        stats = self.history.database.stats
+        stats, clock = self.history.database.stats, self.history.database.machine.clock
         while True:
             async with asyncio.timeout(patience_s if self.server is not None else self._init_limit * self._tick_s):
                 packets = await anext(batches)
             proposals = commits = 0
+            proposed = b""
             for packet in packets:
                 if packet.type == PROPOSAL:
                     assert packet.data is not None
                     proposals += 1
+                    proposed = packet.data
                     self._take_proposals([(packet.zxid, packet.data)])
                 elif packet.type == COMMIT:
                     commits += 1
@@ -243,8 +246,14 @@ class Learning:
                     self._commit(packet.zxid)
                 else:
                     await self._hear(packet)
-            stats.count("learner_proposal_received_count", proposals)
-            stats.count("learner_commit_received_count", commits)
+            if proposals:
+                stats.count("learner_proposal_received_count", proposals)
+                stats.note("proposal_latency", age_ms(proposed, clock.wall_ms()), proposals)
+            if commits and self.history.recent:
+                stats.count("learner_commit_received_count", commits)
+                took_ms = age_ms(self.history.recent[-1][1], clock.wall_ms())
+                stats.note("commit_propagation_latency", took_ms, commits)
+                stats.note("propagation_latency", took_ms, commits)
             if self.server is not None:
                 self.server.pipeline.flush()
             self._sync_proposals()
@@ -317,17 +326,25 @@ class Learning:
             return
         batch, self._unsynced = self._unsynced, []
         self._is_syncing = True
-        self.history.database.about_to_log(len(batch))
+        database = self.history.database
+        database.about_to_log(len(batch))
+        clock = database.machine.clock
+        began_ms = clock.monotonic_ms()
 
         def synced() -> None:
             self._is_syncing = False
+            waited_ms = age_ms(batch[0][1], clock.wall_ms())
+            database.stats.batch_logged(
+                len(batch), waited_ms, database.txn_log.last_sync_ms, clock.monotonic_ms() - began_ms
+            )
+            database.stats.note("proposal_ack_creation_latency", waited_ms, len(batch))
             if self._is_over:
                 return
             if not self._is_observer:
                 self._stream.write(b"".join([pack(ACK, zxid) for zxid, _ in batch]))
             self._sync_proposals()
 
-        self.history.database.sync(synced)
+        database.sync(synced)
 
     def _commit(self, zxid: int) -> None:
         if not self._logged:

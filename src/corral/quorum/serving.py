@@ -358,12 +358,15 @@ class ForwardedWrites:
             waits = queue.popleft()
             self.outstanding -= 1
             connection = waits.connection
+            took_ms = self._server.clock.wall_ms() - waits.since_ms
+            if waits.operation != OpCode.SYNC:
+                self._server.stats.note("updatelatency", took_ms)
             if connection.closed or waits.operation in (CREATE_SESSION, CLOSE_SESSION):
                 continue
             if reply[1] == ErrorCode.SESSION_MOVED:
                 connection.abort()
                 continue
-            connection.write_latency_ms = self._server.clock.wall_ms() - waits.since_ms
+            connection.write_latency_ms = took_ms
             answer(connection, waits.xid, *reply)
             self.dirty[connection] = None
         if not queue:

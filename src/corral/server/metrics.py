@@ -144,7 +144,8 @@ STILL_SUMMARIES: Final = _names(
 
 DISTRIBUTIONS: Final = _names(
     """
-    propagation_latency readlatency request_throttle_queue_time_ms sync_processor_queue_and_flush_time_ms
+    commit_propagation_latency propagation_latency proposal_ack_creation_latency proposal_latency quorum_ack_latency
+    readlatency request_throttle_queue_time_ms sync_processor_queue_and_flush_time_ms
     sync_processor_queue_flush_time_ms updatelatency
     """
 )
@@ -152,11 +153,10 @@ DISTRIBUTIONS: Final = _names(
 
 STILL_DISTRIBUTIONS: Final = _names(
     """
-    close_session_prep_time commit_propagation_latency dead_watchers_cleaner_latency jvm_pause_time_ms
-    local_write_committed_time_ms om_commit_process_time_ms om_proposal_process_time_ms
-    prep_processor_queue_time_ms proposal_ack_creation_latency proposal_latency quorum_ack_latency
-    read_commitproc_time_ms read_final_proc_time_ms server_write_committed_time_ms sync_processor_queue_time_ms
-    write_commitproc_time_ms write_final_proc_time_ms
+    close_session_prep_time dead_watchers_cleaner_latency jvm_pause_time_ms local_write_committed_time_ms
+    om_commit_process_time_ms om_proposal_process_time_ms prep_processor_queue_time_ms read_commitproc_time_ms
+    read_final_proc_time_ms server_write_committed_time_ms sync_processor_queue_time_ms write_commitproc_time_ms
+    write_final_proc_time_ms
     """
 )
 """Summaries with percentiles of what does not exist here: always 0."""

@@ -130,6 +130,11 @@ class WritePipeline:
         return len(self._under_way)
 
     @property
+    def under_way_own_count(self) -> int:
+        """How many of them clients have asked for that are connected here."""
+        return sum([each[0] is not None and each[3] != SYNC for each in self._under_way])
+
+    @property
     def under_way_since_ms(self) -> int:
         """When the oldest of them was submitted, on the wall clock."""
         return self._under_way[0][5]

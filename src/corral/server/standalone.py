@@ -372,6 +372,7 @@ class Server:
         def durable() -> None:
             self.stats.batch_durable(
                 pipeline.under_way_count,
+                pipeline.under_way_own_count,
                 max(0, self.clock.wall_ms() - pipeline.under_way_since_ms),
                 self.database.txn_log.last_sync_ms,
                 (time.perf_counter() - started) * 1000,

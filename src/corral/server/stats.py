@@ -112,9 +112,9 @@ class ServerStats:
         """Move one of :data:`corral.server.metrics.COUNTERS`."""
         self.counters[name] += by
 
-    def note(self, name: str, value: float) -> None:
-        """Add to one of the summaries that move here."""
-        self.summaries[name].add(int(value))
+    def note(self, name: str, value: float, count: int = 1) -> None:
+        """Add to one of the summaries that move here, ``count`` times the same."""
+        self.summaries[name].add(int(value), count)
 
     def quota_exceeded(self, namespace: str) -> None:
         """A hard quota refused a request below this top-level znode."""
@@ -165,12 +165,21 @@ class ServerStats:
         """So many watchers learnt of one event."""
         self.summaries[_WATCHERS_TOLD[event]].add(count)
 
-    def batch_durable(self, size: int, waited_ms: int, sync_ms: float, write_ms: float) -> None:
+    def batch_durable(self, size: int, own: int, waited_ms: int, sync_ms: float, write_ms: float) -> None:
+        """A batch of ``size`` writes is committed, ``own`` of them those of clients that are connected here.
+
+        The oldest waited ``waited_ms``, which is counted for all of them.
+        """
+        if own:
+            self.note("updatelatency", waited_ms, own)
+        self.note("propagation_latency", waited_ms, size)
+        self.counters["prep_processor_request_queued"] += size
+        self.batch_logged(size, waited_ms, sync_ms, write_ms)
+
+    def batch_logged(self, size: int, waited_ms: int, sync_ms: float, write_ms: float) -> None:
         """A batch of ``size`` writes is on disk. The oldest waited ``waited_ms``, which is counted for all of them."""
         summaries = self.summaries
-        for name in ("updatelatency", "propagation_latency", "sync_processor_queue_and_flush_time_ms"):
-            summaries[name].add(waited_ms, size)
-        self.counters["prep_processor_request_queued"] += size
+        summaries["sync_processor_queue_and_flush_time_ms"].add(waited_ms, size)
         self.counters["sync_processor_request_queued"] += size
         summaries["sync_processor_batch_size"].add(size)
         summaries["fsynctime"].add(int(sync_ms))

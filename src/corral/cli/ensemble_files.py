@@ -7,6 +7,8 @@ import socket
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from corral.server.config.rewriting import escaped
+
 __all__ = [
     "CONFIGURATION",
     "PORTS_PER_MEMBER",
@@ -67,7 +69,7 @@ def write_files(directory: Path, host: str, ports: list[Ports], observers: int) 
         (home / "data").mkdir(parents=True)
         (home / "data" / "myid").write_text(f"{sid}\n", "ascii")
         settings = [
-            f"dataDir={_escaped(str(home / 'data'))}",
+            f"dataDir={escaped(str(home / 'data'))}",
             f"clientPort={each.client}",
             f"clientPortAddress={host}",
             "tickTime=2000",
@@ -82,13 +84,3 @@ def member_configurations(directory: Path) -> list[Path]:
     """The configurations in ``directory``, in the order of the members' numbers."""
     found = [path for path in directory.glob(f"*/{CONFIGURATION}") if path.parent.name.isdecimal()]
     return sorted(found, key=lambda path: int(path.parent.name))
-
-
-def _escaped(value: str) -> str:
-    """As the value of a properties file."""
-    return "".join("\\\\" if each == "\\" else each if " " <= each <= "~" else _unicode_escapes(each) for each in value)
-
-
-def _unicode_escapes(character: str) -> str:
-    units = character.encode("utf-16-be")
-    return "".join(f"\\u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2))

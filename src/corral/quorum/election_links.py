@@ -54,7 +54,8 @@ class ElectionLinks:
         keepalive: bool = False,
     ) -> None:
         self.me = me
-        self._own_addresses = own_addresses
+        self.own_addresses = own_addresses
+        """Where this server says that it is."""
         self._addresses = addresses
         self._received = received
         self._connect_timeout_s = connect_timeout_s
@@ -76,11 +77,21 @@ class ElectionLinks:
         """Take connections at an address. Raises OSError."""
         self._listeners.append(await asyncio.start_server(self._accept, host, port))
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether connections are taken anywhere."""
+        return bool(self._listeners)
+
+    def listen_no_more(self) -> None:
+        """Take no connections; those that are there stay."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
     async def close(self) -> None:
         """Close everything and wait until nothing runs any more."""
         self._is_closed = True
-        for listener in self._listeners:
-            listener.close()
+        self.listen_no_more()
         for writer in list(self._links.values()):
             writer.transport.abort()
         for task in self._tasks:
@@ -136,7 +147,7 @@ class ElectionLinks:
             self._dialling.discard(to)
 
     def _hello(self) -> bytes:
-        told = self._own_addresses if self._tells_all_addresses else self._own_addresses[:1]
+        told = self.own_addresses if self._tells_all_addresses else self.own_addresses[:1]
         text = "|".join(
             f"[{a.host}]:{a.election_port}" if ":" in a.host else f"{a.host}:{a.election_port}" for a in told
         )

@@ -16,6 +16,7 @@ from corral.server.config import QuorumConfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from corral.quorum.configuration_files import ConfigurationFiles
     from corral.quorum.election import Output
     from corral.quorum.ensemble import Ensemble
     from corral.server.config.membership import PeerAddress
@@ -37,11 +38,12 @@ class Elector:
         *,
         listens_at: Sequence[PeerAddress] = (),
         hello_timeout_s: float = 10.0,
-        takes_changes: bool = False,
+        files: ConfigurationFiles | None = None,
     ) -> None:
         """``listens_at`` is where it listens, if that is not where the others look for it.
 
-        With ``takes_changes`` a newer configuration that another server knows is taken over while there is no leader.
+        ``files`` is where changes of the members are written down; with it a newer configuration that another server
+        knows is taken over while there is no leader.
         """
         self.me = me
         self._settings = settings = settings or QuorumConfig()
@@ -62,8 +64,11 @@ class Elector:
             tells_all_addresses=settings.multi_address_enabled,
             keepalive=settings.tcp_keepalive,
         )
-        self._takes_changes = takes_changes
+        self._files = files
+        self.moved: Callable[[Ensemble], None] = lambda _: None
+        """Called when other members are in force, with those before."""
         self._timer: asyncio.TimerHandle | None = None
+        self._moving: asyncio.Task[None] | None = None
         self._elected: asyncio.Future[Elected] | None = None
         self.deserted: Callable[[], None] = lambda: None
         """Called when this server is elected, leads nobody yet, and those who elected it look for another."""
@@ -74,10 +79,31 @@ class Elector:
         for address in self._listens_at:
             await self._listen(address)
 
+    def listen_at(self, places: Sequence[PeerAddress]) -> None:
+        """Listen there from now on. What cannot be had is reported; the other servers may still be reached."""
+        self._listens_at = places
+        if self.me in self.election.committed.members:
+            self.links.own_addresses = self.election.committed.members[self.me].addresses
+        if self.links.is_listening:
+            self._moving = self._loop.create_task(self._move(self._moving, places))
+
+    async def _move(self, earlier: asyncio.Task[None] | None, places: Sequence[PeerAddress]) -> None:
+        if earlier is not None:
+            await asyncio.wait([earlier])
+        self.links.listen_no_more()
+        for place in places:
+            try:
+                await self._listen(place)
+            except OSError as error:
+                log.warning("%s", error.strerror)
+
     async def close(self) -> None:
         """Say nothing more, and hear nothing."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._moving is not None:
+            self._moving.cancel()
+            await asyncio.wait([self._moving])
         await self.links.close()
 
     async def _listen(self, address: PeerAddress) -> None:
@@ -103,8 +129,23 @@ class Elector:
         return await self._elected
 
     def propose(self, ensemble: Ensemble) -> None:
-        """Another configuration is on its way: its quorum is needed as well."""
-        self.election.last_seen = ensemble
+        """Another configuration is on its way: its quorum is needed as well. An older one changes nothing."""
+        election = self.election
+        if ensemble.version <= election.ensembles[-1].version:
+            return
+        if self._files is not None:
+            self._files.propose(ensemble)
+        election.last_seen = ensemble
+
+    def follow(self, ensemble: Ensemble) -> None:
+        """The newest configuration that the leader knows: whatever else was on its way here has come to nothing."""
+        election = self.election
+        if election.last_seen is not None and election.last_seen.version != ensemble.version:
+            log.warning("members of version %x were proposed, and are not the leader's", election.last_seen.version)
+            election.last_seen = None
+            if self._files is not None:
+                self._files.withdraw()
+        self.propose(ensemble)
 
     def activate(self, ensemble: Ensemble) -> None:
         """Another configuration is committed. An older one than is known changes nothing."""
@@ -112,9 +153,12 @@ class Elector:
         if ensemble.version <= election.committed.version:
             return
         log.info("the members are now %s, version %x", sorted(ensemble.members), ensemble.version)
-        election.committed = ensemble
+        before, election.committed = election.committed, ensemble
         if election.last_seen is not None and election.last_seen.version <= ensemble.version:
             election.last_seen = None
+        if self._files is not None:
+            self._files.commit(ensemble)
+        self.moved(before)
 
     def addresses(self, sid: int) -> Sequence[PeerAddress]:
         """Where a server is, by the newest configuration that has it; none for a stranger."""
@@ -129,7 +173,7 @@ class Elector:
         except ValueError as error:
             log.warning("server %d sends %s", sender, error)
             return
-        if self._takes_changes and self.election.role is Role.LOOKING and notification.config:
+        if self._files is not None and self.election.role is Role.LOOKING and notification.config:
             self._take_over(sender, notification.config)
         self._do(self.election.receive(sender, notification, self._loop.time()))
 

@@ -65,7 +65,7 @@ class History:
 
     def __init__(self, database: Database, *, filesystem: FileSystem = REAL) -> None:
         self.database = database
-        self._filesystem = filesystem
+        self.filesystem = filesystem
         self.recent: deque[tuple[int, bytes]] = deque(maxlen=database.config.quorum.recent_transactions)
         """The last committed transactions, without a hole."""
         self._base_zxid = -1
@@ -104,13 +104,13 @@ class History:
 
     def promise(self, epoch: int) -> PromiseOnDisk:
         """Write ``acceptedEpoch``."""
-        write_number(self.database.snapshot_directory / ACCEPTED_EPOCH, epoch, self._filesystem)
+        write_number(self.database.snapshot_directory / ACCEPTED_EPOCH, epoch, self.filesystem)
         return PromiseOnDisk(epoch)
 
     def enter(self, epoch: int, history: HistoryOnDisk) -> EpochOnDisk:
         """Write ``currentEpoch``, for which the history of its leader must be on disk."""
         assert history.zxid <= self.last_zxid
-        write_number(self.database.snapshot_directory / CURRENT_EPOCH, epoch, self._filesystem)
+        write_number(self.database.snapshot_directory / CURRENT_EPOCH, epoch, self.filesystem)
         return EpochOnDisk(epoch)
 
     # Growing
@@ -182,14 +182,14 @@ class History:
         self.database.txn_log.close()
         # A newer snapshot would bring it all back (ZOOKEEPER-4837).
         self._remove_snapshots_after(zxid)
-        truncate(self.database.log_directory, zxid, self._filesystem)
+        truncate(self.database.log_directory, zxid, self.filesystem)
         config = self.database.config
         recovered = recover(
             self.database.snapshot_directory,
             self.database.log_directory,
             self.owner_rules,
             digests=config.storage.digest_enabled,
-            filesystem=self._filesystem,
+            filesystem=self.filesystem,
         )
         if recovered.tree.last_zxid != zxid:
             raise StorageError(
@@ -209,11 +209,11 @@ class History:
             digests=storage.digest_enabled,
             last_zxid_section=storage.serialize_last_processed_zxid_enabled,
         )
-        write_snapshot(self.database.snapshot_directory, encoder, storage.snapshot_compression or "", self._filesystem)
+        write_snapshot(self.database.snapshot_directory, encoder, storage.snapshot_compression or "", self.filesystem)
         # What this server alone has, if anything, must not be replayed onto it.
         self._remove_snapshots_after(zxid)
         if any(each.zxid > zxid for each in list_logs(self.database.log_directory)) or self._logs_go_beyond(zxid):
-            truncate(self.database.log_directory, zxid, self._filesystem)
+            truncate(self.database.log_directory, zxid, self.filesystem)
         self._install(tree)
         return HistoryOnDisk(zxid)
 
@@ -223,7 +223,7 @@ class History:
     def _remove_snapshots_after(self, zxid: int) -> None:
         for snapshot in list_snapshots(self.database.snapshot_directory):
             if snapshot.zxid > zxid:
-                remove_if_present(snapshot.path, self._filesystem)
+                remove_if_present(snapshot.path, self.filesystem)
 
     def _install(self, tree: DataTree) -> None:
         tree.keeps_digest = True

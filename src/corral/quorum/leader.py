@@ -20,6 +20,7 @@ from corral.jute.primitives import JuteError
 from corral.quorum.broadcast import Broadcast
 from corral.quorum.confirmation import Confirmation
 from corral.quorum.counting import Acknowledgements, EpochChoice, is_quorum
+from corral.quorum.listening import listening_places
 from corral.quorum.monitoring import LearnersInStep
 from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
 from corral.quorum.packets import (
@@ -189,6 +190,11 @@ class Leader:
     def _ensembles(self) -> Sequence[Ensemble]:
         return self._elector.election.ensembles
 
+    @property
+    def _told_ensemble(self) -> Ensemble:
+        """What a learner takes over once it is in step: what it gets as a proposal is not in force yet."""
+        return self._ensembles()[-1] if self._broadcast is None else self._elector.election.committed
+
     def _name_configuration(self) -> None:
         """Members that may be changed get a version, which changes are then made from."""
         committed = self._elector.election.committed
@@ -235,8 +241,11 @@ class Leader:
     def _reconfigure(self, request: ReconfigRequest, zxid: int) -> str:
         """The text of the configuration that a client asks for. Raises KeeperError."""
         election = self._elector.election
-        ensemble = next_ensemble(election.committed, election.last_seen, request, zxid)
-        in_step = {self.me} | {each.sid for each in self.learners.values() if each.is_in_step}
+        # One voter would be a standalone server at its next start, and could not be changed back.
+        voters_min = 2 if self.config.quorum.standalone_enabled else 1
+        ensemble = next_ensemble(election.committed, election.last_seen, request, zxid, voters_min=voters_min)
+        # One that observes gets no proposals, and could acknowledge none.
+        in_step = {self.me} | {e.sid for e in self.learners.values() if e.is_in_step and not e.is_observer}
         if not ensemble.is_quorum(in_step):
             raise NewConfigNoQuorumError(f"only servers {sorted(in_step)} are in step")
         return ensemble.to_text()
@@ -246,6 +255,8 @@ class Leader:
         self._elector.activate(ensemble)
         if leader != self.me or self.me not in ensemble.voters:
             self._give_up(f"server {leader} is to lead the new members")
+        elif listening_places(self.me, ensemble, self.config.quorum) != self._listens_at:
+            self._give_up("it is to listen elsewhere")
 
     def _give_up(self, why: str) -> None:
         if not self._over.done():
@@ -339,6 +350,8 @@ class Leader:
         votes = not learner.is_observer and any(info.server_id in each.voters for each in self._ensembles())
         if info.protocol_version < PROTOCOL_VERSION:
             raise JuteError(f"server {info.server_id} speaks a protocol from before 3.4")
+        if info.config_version > self._elector.election.committed.version:
+            raise JuteError(f"{learner!r} is ahead: it knows the members of version {info.config_version:x}")
         self._epoch_choice.hear(info.server_id, first.zxid >> 32, votes=votes)
         if votes:
             self._check_promise(info.server_id, first.zxid >> 32)
@@ -358,7 +371,7 @@ class Leader:
         for piece in learner.tree or ():
             stream.write(piece)
             await stream.drain()
-        learner.stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._ensembles()[-1].to_text().encode()))
+        learner.stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._told_ensemble.to_text().encode()))
         learner.release()
         while True:
             packet = await stream.read()

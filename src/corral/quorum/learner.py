@@ -204,6 +204,8 @@ class Learning:
                     committed.append(proposed.popleft())
                 case PacketType.NEW_LEADER:
                     self._new_members = _parse_members(packet.data)
+                    if self._new_members is not None:
+                        self._elector.follow(self._new_members)
                     break
                 case _:
                     raise JuteError(f"{packet!r} while the history is brought into step")

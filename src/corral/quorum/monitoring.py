@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from corral.quorum.broadcast import Broadcast
     from corral.quorum.ensemble import Ensemble
     from corral.server.config import QuorumConfig
-    from corral.server.config.membership import Member
 
 
 class LearnersInStep(NamedTuple):
@@ -39,14 +38,15 @@ def age_ms(entry: bytes, now_ms: int) -> int:
 
 def configuration_text(me: int, quorum: QuorumConfig, ensemble: Ensemble) -> str:
     """What ``conf`` tells beyond what a standalone server does."""
-    member: Member = ensemble.members[me]
+    member = ensemble.members.get(me)
+    addresses = member.addresses if member is not None else ()
     lines: Mapping[str, object] = {
         "initLimit": quorum.init_limit,
         "syncLimit": quorum.sync_limit,
         "electionAlg": quorum.election_algorithm,
-        "electionPort": "|".join(str(address.election_port) for address in member.addresses),
-        "quorumPort": "|".join(str(address.quorum_port) for address in member.addresses),
-        "peerType": 0 if member.is_participant else 1,
+        "electionPort": "|".join(str(address.election_port) for address in addresses),
+        "quorumPort": "|".join(str(address.quorum_port) for address in addresses),
+        "peerType": 0 if me in ensemble.voters else 1,
     }
     return "".join(f"{key}={value}\n" for key, value in lines.items()) + f"membership: \n{ensemble.to_text()}"
 

@@ -6,10 +6,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from corral.quorum.configuration_files import ConfigurationFiles
 from corral.quorum.elector import Elector
+from corral.quorum.ensemble import Ensemble
 from corral.quorum.history import History
 from corral.quorum.leader import Leader
 from corral.quorum.learner import Learning
+from corral.quorum.listening import listening_places
 from corral.quorum.serving import Post
 from corral.quorum.vote import Role
 from corral.server.client_port import ClientPort
@@ -19,12 +22,10 @@ from corral.server.stats import ServerStats
 from corral.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from corral.quorum.election import Elected
-    from corral.quorum.ensemble import Ensemble
-    from corral.server.config import QuorumConfig, ServerConfig
-    from corral.server.config.membership import PeerAddress
+    from corral.server.config import ServerConfig
     from corral.server.connection import Connection
     from corral.server.standalone import Server
 
@@ -59,15 +60,21 @@ class Peer:
         self._database = Database(config, self._stats, failed=self._fail, machine=machine)
         self.history = History(self._database, filesystem=machine.filesystem)
         self._listens_at = listening_places(me, ensemble, config.quorum)
+        self._files: ConfigurationFiles | None = None
+        if config.tree.reconfig_enabled:
+            self._files = ConfigurationFiles(
+                me, config.file, self._database.snapshot_directory, self.history.filesystem
+            )
         hello_timeout_ms = config.quorum.hello_timeout_ms
         self.elector = Elector(
             me,
             ensemble,
             config.quorum,
             listens_at=self._listens_at,
-            takes_changes=config.tree.reconfig_enabled,
+            files=self._files,
             hello_timeout_s=(sync_limit * config.tick_time_ms if hello_timeout_ms < 0 else hello_timeout_ms) / 1000,
         )
+        self.elector.moved = self._members_changed
         self.client_port = ClientPort(config, machine)
         self._chance = machine.chance
         self.term: Leader | Learning | None = None
@@ -105,14 +112,36 @@ class Peer:
             # The port first: a server that cannot listen must not touch the data of the one that does.
             await self.client_port.open()
             self._database.open(loop)
-            if self.config.tree.reconfig_enabled and (changed := self.history.shown_ensemble) is not None:
-                self.elector.activate(changed)
+            if self._files is not None:
+                self._remember(self._files)
             await self.elector.start()
         except BaseException:
             await self._give_back()
             raise
         self._runner = loop.create_task(self._run(), name=f"corral-peer-{self.me}")
         self._runner.add_done_callback(self._runner_over)
+
+    def _remember(self, files: ConfigurationFiles) -> None:
+        """Which members were agreed to before the start, and which were on their way."""
+        recorded, proposed = files.recorded, self.config.quorum.proposed
+        if recorded is not None:
+            self.elector.activate(recorded)
+        if proposed is not None:
+            self.elector.propose(Ensemble(**proposed._asdict()))
+        # Without a record the data were brought here from elsewhere: then the configuration counts, as with Apache's.
+        if recorded is not None and (shown := self.history.shown_ensemble) is not None:
+            self.elector.propose(shown)
+
+    def _members_changed(self, before: Ensemble) -> None:
+        """Other members are in force: this one may have to listen elsewhere."""
+        now = self.elector.election.committed
+        places = listening_places(self.me, now, self.config.quorum)
+        if places and places != self._listens_at:
+            self._listens_at = places
+            self.elector.listen_at(places)
+        earlier, member = before.members.get(self.me), now.members.get(self.me)
+        if member is not None and member.client is not None and (earlier is None or member.client != earlier.client):
+            self.client_port.move(*member.client)
 
     async def stop(self) -> None:
         """Leave the ensemble, and give everything back."""
@@ -215,11 +244,3 @@ class Peer:
             post=Post(self.me, lambda: self.elector.election.committed, self.client_port),
             elector=self.elector,
         )
-
-
-def listening_places(me: int, ensemble: Ensemble, settings: QuorumConfig) -> Sequence[PeerAddress]:
-    """Where a member listens for the others; no host is every address of the machine."""
-    places = settings.listens_at or ensemble.members[me].addresses
-    if settings.listen_on_all_addresses:
-        return [place._replace(host="") for place in places]
-    return places

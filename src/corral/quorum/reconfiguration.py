@@ -37,8 +37,12 @@ def next_ensemble(
     last_seen: Ensemble | None,
     request: ReconfigRequest,
     zxid: int,
+    *,
+    voters_min: int,
 ) -> Ensemble:
     """The members that ``request`` wants; ``zxid``, its transaction's, becomes the version.
+
+    ``voters_min`` is how many voters have to be left.
 
     Raises:
         ReconfigInProgressError: an earlier change is not committed yet.
@@ -54,9 +58,8 @@ def next_ensemble(
         ensemble = Ensemble(wanted.members, zxid, wanted.groups, wanted.weights)
     except ValueError as error:
         raise BadArgumentsError(str(error)) from None
-    if len(ensemble.voters) < 2:
-        # One voter would be a standalone server at its next start, and could not be changed back.
-        raise BadArgumentsError("fewer than two voters would be left")
+    if len(ensemble.voters) < voters_min:
+        raise BadArgumentsError(f"fewer than {voters_min} voters would be left")
     return ensemble
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 from typing import TYPE_CHECKING, Final, cast
 
 from corral.server.connection import Connection
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from corral.server.standalone import Server
 
 _WORD_BYTES: Final = 4
+_BIND_ATTEMPTS: Final = 5
+_BIND_PAUSE_S: Final = 0.05
+
+log = logging.getLogger(__name__)
 
 
 class ClientPort:
@@ -28,20 +34,68 @@ class ClientPort:
         """Those who came while nobody served."""
         self._machine = machine
         self._listener: asyncio.Server | None = None
+        self._host = config.client_port_address
+        self._moving: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<ClientPort {self.port} of {self.server or 'nobody'}>"
 
     async def open(self) -> None:
         """Listen. Raises OSError."""
-        config = self.config
-        listening = self._machine.bind(config.client_port_address, config.client_port, config.listen_backlog)
-        self.port = listening.getsockname()[1]
         self._loop = asyncio.get_running_loop()
-        self._listener = await self._loop.create_server(self._accept, sock=listening, backlog=config.listen_backlog)
+        await self._listen(self._host, self.port)
+
+    async def _listen(self, host: str | None, port: int) -> None:
+        backlog = self.config.listen_backlog
+        listening = self._machine.bind(host, port, backlog)
+        self._host, self.port = host, listening.getsockname()[1]
+        self._listener = await self._loop.create_server(self._accept, sock=listening, backlog=backlog)
+        if self.server is not None:
+            self.server.port = self.port
+
+    def move(self, host: str | None, port: int) -> None:
+        """Listen elsewhere from now on; connections stay. What cannot be had is reported, and the old place kept."""
+        if self._moving is not None:
+            self._moving.cancel()
+            self._moving = None
+        if (host, port) != (self._host, self.port):
+            self._moving = self._loop.create_task(self._move(host, port))
+
+    async def _move(self, host: str | None, port: int) -> None:
+        before, old_host, old_port = self._listener, self._host, self.port
+        assert before is not None
+        if port == old_port:
+            # All addresses of a machine and one of them are in each other's way.
+            before.close()
+        try:
+            await self._listen_soon(host, port)
+        except OSError as error:
+            log.warning(
+                "clients are still taken on port %d: port %d of %s: %s", old_port, port, host or "*", error.strerror
+            )
+            if port == old_port:
+                await self._listen_soon(old_host, old_port)
+        else:
+            before.close()
+            log.info("clients are taken on port %d of %s", port, host or "all addresses")
+
+    async def _listen_soon(self, host: str | None, port: int) -> None:
+        """As :meth:`_listen`, with patience for a port that is being given back."""
+        for last in (*[False] * _BIND_ATTEMPTS, True):
+            try:
+                await self._listen(host, port)
+            except OSError as error:
+                if last or error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return
+            await asyncio.sleep(_BIND_PAUSE_S)
 
     async def close(self) -> None:
         """Listen no more; connections that were handed over are their server's to close."""
+        if self._moving is not None:
+            self._moving.cancel()
+            await asyncio.wait([self._moving])
         if self._listener is None:
             return
         self._listener.close()

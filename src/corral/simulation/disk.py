@@ -151,6 +151,10 @@ class Disk(FileSystem):
         self._names.setdefault(path.parent, []).append(_NameChange(path, None, None))
         return descriptor
 
+    def set_mode(self, descriptor: int, mode: int) -> None:
+        self._call()
+        super().set_mode(descriptor, mode)
+
     def open(self, path: Path) -> int:
         self._call()
         descriptor = super().open(path)

@@ -4,6 +4,7 @@
     dataDir/zookeeper_server.pid                 process id, written by ``corral start``
     dataDir/version-2/snapshot.<zxid>[.gz|.snappy]
     dataDir/version-2/currentEpoch, acceptedEpoch
+    dataDir/version-2/members                    who belonged to the ensemble last (Corral's own)
     dataLogDir/initialize                        empty marker: an empty database is expected
     dataLogDir/version-2/log.<zxid>              zxid of the first record
 
@@ -28,6 +29,7 @@ PID_FILE: Final = "zookeeper_server.pid"
 INITIALIZE: Final = "initialize"
 CURRENT_EPOCH: Final = "currentEpoch"
 ACCEPTED_EPOCH: Final = "acceptedEpoch"
+MEMBERS: Final = "members"
 
 _ZXID = "[0-9a-f]{1,16}"
 _LOG_NAME = re.compile(rf"log\.({_ZXID})")

@@ -19,6 +19,10 @@ class FileSystem:
         """A descriptor for writing and reading a file that must not exist yet."""
         return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
 
+    def set_mode(self, descriptor: int, mode: int) -> None:
+        """Say who may read and write the file."""
+        os.fchmod(descriptor, mode)
+
     def open(self, path: Path) -> int:
         """A descriptor for changing a file that exists."""
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -73,16 +77,19 @@ def write_fully(filesystem: FileSystem, descriptor: int, data: bytes, offset: in
         written += taken
 
 
-def replace_file(path: Path, content: bytes, filesystem: FileSystem = REAL) -> None:
+def replace_file(path: Path, content: bytes, filesystem: FileSystem = REAL, *, mode: int | None = None) -> None:
     """Give a small file new content so that a crash leaves the old one or the new one, never a part.
 
-    Raises :class:`~corral.storage.errors.DiskError`; the old content is then still there.
+    ``mode`` is who may read and write it, if not as usual. Raises :class:`~corral.storage.errors.DiskError`; the old
+    content is then still there.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
         remove_if_present(temporary, filesystem)
         descriptor = filesystem.create(temporary)
         try:
+            if mode is not None:
+                filesystem.set_mode(descriptor, mode)
             write_fully(filesystem, descriptor, content, 0)
             filesystem.sync_data(descriptor)
         finally:

@@ -6,7 +6,7 @@ are replaced, and lines that another place overrules.
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from corral.server.config.model import (
     declarations,
 )
 from corral.server.config.other_keys import JVM_KEYS, OTHER_KEYS, Standing, find_other_key
+from corral.server.config.rewriting import MEMBER_KEYS, proposed_file
 from corral.server.config.sources import PREFIX, Entry, Layer, entries_of_file, wrong_value
 from corral.server.config.values import Switch, Whole
 
@@ -32,9 +33,6 @@ logger = logging.getLogger(__package__)
 
 PREFIXLESS_PROPERTIES: Final = frozenset({"fsync.warningthresholdms"})
 """Settings with the prefix that an option of the JVM may also give without it."""
-
-MEMBER_KEYS: Final = ("server.", "group.", "weight.")
-"""What the keys about members of the ensemble begin with."""
 
 PROVIDERS: Final = {
     "org.apache.zookeeper.server.auth.DigestAuthenticationProvider": "digest",
@@ -93,9 +91,12 @@ class Reading(NamedTuple):
             logger.log(notice.level, "%s", notice.text)
 
 
-def assemble(entries: Iterable[Entry], origin: str) -> Reading:
-    """Put the entries together, in the order of their places. ``origin`` names the whole in messages."""
-    assembly = Assembly(origin)
+def assemble(entries: Iterable[Entry], origin: str, file: Path | None = None) -> Reading:
+    """Put the entries together, in the order of their places. ``origin`` names the whole in messages.
+
+    ``file`` is the one they come from, if any.
+    """
+    assembly = Assembly(origin, file)
     for entry in entries:
         assembly.take(entry)
     return assembly.finish()
@@ -106,6 +107,7 @@ class Assembly:
     """A configuration in the making."""
 
     origin: str
+    file: Path | None = None
     chosen: dict[str, Entry] = field(default_factory=dict)
     """The strongest entry of each key so far."""
     notices: list[Notice] = field(default_factory=list)
@@ -149,10 +151,13 @@ class Assembly:
             raise ConfigError(f"{self.origin}: dataDir is missing", "dataDir")
         own = values[None]
         own["server_id"] = read_server_id(own["data_dir"])
-        membership = self.membership()
-        if self.is_ensemble(membership):
+        own["file"] = None if self.file is None else self.file.absolute()
+        membership = read_membership(self.member_lines())
+        standalone_enabled = self.standalone_enabled()
+        if is_ensemble(membership, standalone_enabled=standalone_enabled, place=self.place("standaloneEnabled")):
             self.check_member(own, membership)
             values["quorum"] = values.get("quorum", {}) | membership._asdict()
+            values["quorum"] |= {"proposed": self.proposed(), "standalone_enabled": standalone_enabled}
         else:
             self.mention_ensemble_keys()
         own |= self.client_address(own, membership)
@@ -236,20 +241,25 @@ class Assembly:
         if used != asked and not is_unset(asked, place):
             self.say(logging.WARNING, f"{entry.place}: {key}={entry.text} is taken as {used}")
 
-    def membership(self) -> Membership:
-        """What the lines about servers say."""
-        return read_membership(self.member_lines())
+    def proposed(self) -> Membership | None:
+        """The membership that a server with these files was told of before it stopped; see QuorumConfig."""
+        if self.file is None or "dynamicConfigFile" not in self.chosen:
+            return None
+        path = proposed_file(self.file)
+        return read_membership(list(member_entries(path))) if path.exists() else None
 
-    def is_ensemble(self, membership: Membership) -> bool:
+    def standalone_enabled(self) -> bool:
         switch = self.chosen.get("standaloneEnabled")
         kind = Switch()
         try:
-            standalone_enabled = switch is None or kind.parse(switch.text)
+            return switch is None or kind.parse(switch.text)
         except ValueError:
             assert switch is not None
             raise wrong_value(switch, kind.accepts) from None
-        place = self.origin if switch is None else switch.place
-        return is_ensemble(membership, standalone_enabled=standalone_enabled, place=place)
+
+    def place(self, key: str) -> str:
+        """Where a key is written, if it is."""
+        return self.chosen[key].place if key in self.chosen else self.origin
 
     def client_address(self, own: Mapping[str, Any], membership: Membership) -> dict[str, Any]:
         """The fields for the client port where a ``server.N`` line gives it.
@@ -294,10 +304,7 @@ class Assembly:
             raise ConfigError(
                 f"{lines[0].place}: {lines[0].key} has to be in the file of dynamicConfigFile", lines[0].key
             )
-        lines = list(entries_of_file(Path(dynamic.text)))
-        for entry in lines:
-            if not entry.key.startswith(MEMBER_KEYS) and entry.key != "version":
-                raise ConfigError(f"{entry.place}: {entry.name} does not belong into a dynamic configuration file")
+        lines = list(member_entries(Path(dynamic.text)))
         # A file that a server has written after a reconfiguration has the version in its name.
         ending = Path(dynamic.text).suffix.removeprefix(".")
         if re.fullmatch("[0-9a-fA-F]{1,16}", ending):
@@ -318,6 +325,14 @@ class Assembly:
                 else:
                     schemes.add(scheme)
         return frozenset(schemes - {"digest", "ip"})
+
+
+def member_entries(path: Path) -> Iterator[Entry]:
+    """The lines of a dynamic configuration file. Raises ConfigError if there are others than about members."""
+    for entry in entries_of_file(path):
+        if not entry.key.startswith(MEMBER_KEYS) and entry.key != "version":
+            raise ConfigError(f"{entry.place}: {entry.name} does not belong into a dynamic configuration file")
+        yield entry
 
 
 def is_known(key: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from corral.server.config.errors import ConfigError
-from corral.server.config.membership import Member, PeerAddress, check_addresses, check_members
+from corral.server.config.membership import Member, Membership, PeerAddress, check_addresses, check_members
 from corral.server.config.values import (
     LONG_MAX,
     Algorithm,
@@ -345,6 +345,10 @@ class QuorumConfig:
     """The members of each group of a hierarchical quorum; none where a majority decides."""
     weights: Mapping[int, int] = field(default_factory=dict)
     """What votes count in a hierarchical quorum; a member that is not named weighs 1."""
+    proposed: Membership | None = None
+    """A membership that was on its way when the server stopped, and may have come into force since."""
+    standalone_enabled: bool = True
+    """Whether a single voter would be a standalone server at its next start; an ensemble is not changed into one."""
     listens_at: tuple[PeerAddress, ...] = ()
     """Where the server listens for the others; none is where they look for it."""
 
@@ -358,6 +362,8 @@ class QuorumConfig:
         try:
             check_addresses(self.members, multi_address=self.multi_address_enabled)
             check_members(self.members, self.groups, self.weights)
+            if self.proposed is not None:
+                check_members(self.proposed.members, self.proposed.groups, self.proposed.weights)
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
@@ -415,6 +421,8 @@ class ServerConfig:
     """Concerns a standalone server only in that ``isro`` is answered."""
     server_id: int | None = None
     """The number in ``myid``, if there is such a file. A standalone server works without."""
+    file: Path | None = None
+    """Where all this is written, if it is; a change of the members is written there and beside it."""
 
     storage: StorageConfig = field(default_factory=StorageConfig)
     tree: TreeConfig = field(default_factory=TreeConfig)

@@ -62,4 +62,4 @@ def read(path: Path | None, *, arguments: Iterable[Entry], environment: Mapping[
     """As :func:`load`, but nothing is logged."""
     written = STANDALONE_DEFAULTS if path is None else entries_of_file(path)
     origin = "the configuration" if path is None else str(path)
-    return assemble([*entries_of_flags(environment), *written, *arguments], origin)
+    return assemble([*entries_of_flags(environment), *written, *arguments], origin, path)

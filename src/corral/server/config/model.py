@@ -421,7 +421,7 @@ class ServerConfig:
     """Concerns a standalone server only in that ``isro`` is answered."""
     server_id: int | None = None
     """The number in ``myid``, if there is such a file. A standalone server works without."""
-    file: Path | None = None
+    file: Path | None = field(default=None, compare=False)
     """Where all this is written, if it is; a change of the members is written there and beside it."""
 
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -10,6 +10,7 @@ import pytest
 
 from corral.quorum.election_links import ElectionLinks
 from corral.quorum.packet_stream import PacketStream
+from corral.quorum.packets import PacketType, pack
 from corral.server.config.membership import PeerAddress
 from corral.server.daemon import run_on_fast_loop
 
@@ -60,11 +61,38 @@ def test_election_message_over_a_closed_link_dials_again() -> None:
 def test_packets_on_a_closed_connection_are_lost() -> None:
     async def scenario() -> None:
         async with await asyncio.start_server(lambda _, writer: writer.close(), HOST, 0) as server:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            stream = PacketStream(reader, writer)
+            loop = asyncio.get_running_loop()
+            _, stream = await loop.create_connection(PacketStream, *server.sockets[0].getsockname())
             stream.abort()
             with pytest.raises(EOFError):
                 await stream.read()
             stream.write(b"x")
+            stream.gather(b"x")
+            with pytest.raises(EOFError):
+                await stream.serve(lambda _: None)
+
+
+def test_what_a_handler_of_packets_raises_ends_the_connection_and_so_does_silence() -> None:
+    async def scenario() -> None:
+        ends: list[PacketStream] = []
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(lambda: PacketStream(ends.append), HOST, 0) as server:
+
+            def refuse(packets: object) -> None:
+                raise ValueError("not this")
+
+            for patience_s, error in ((None, ValueError), (0.01, TimeoutError)):
+                _, stream = await loop.create_connection(PacketStream, *server.sockets[0].getsockname())
+                while not ends:
+                    await asyncio.sleep(0)
+                other = ends.pop()
+                if error is ValueError:
+                    other.write(pack(PacketType.PING, 1))
+                with pytest.raises(error):
+                    await stream.serve(refuse, patience_s)
+                with pytest.raises((EOFError, ConnectionError)):
+                    await other.read()
+
+    play(scenario)
 
     play(scenario)

@@ -63,13 +63,13 @@ def log_never_synced(patch: Patch) -> None:
 
 def follower_acknowledges_what_it_has_not_logged(patch: Patch) -> None:
     """The ACK leaves with the proposal's arrival."""
-    take = Learning._take_proposals
+    take = Learning._take_proposal
 
-    def hasty(self: Learning, proposals: Sequence[tuple[int, bytes]]) -> None:
-        take(self, proposals)
-        self._stream.write(b"".join([pack(ACK, zxid) for zxid, _ in proposals]))
+    def hasty(self: Learning, zxid: int, entry: bytes) -> None:
+        take(self, zxid, entry)
+        self._stream.write(pack(ACK, zxid))
 
-    patch.setattr(Learning, "_take_proposals", hasty)
+    patch.setattr(Learning, "_take_proposal", hasty)
 
 
 def epoch_written_before_history(patch: Patch) -> None:
@@ -91,7 +91,7 @@ def new_leader_acknowledged_before_history(patch: Patch) -> None:
         for zxid, entry in new:
             self.database.append(zxid, entry)
             apply(self.tree, zxid, entry)
-            self.note(zxid, entry)
+            self.note([(zxid, entry)])
         if new:
             asyncio.get_running_loop().call_later(0.5, _sync_if_open, self.database)
         return HistoryOnDisk(self.tree.last_zxid)
@@ -129,7 +129,7 @@ def hole_in_recent_history(patch: Patch) -> None:
 
     original = History.settle
     patch.setattr(History, "settle", settle)
-    patch.setattr(History, "note", lambda self, zxid, entry: self.recent.append((zxid, entry)))
+    patch.setattr(History, "note", lambda self, transactions: self.recent.extend(transactions))
 
 
 def log_not_settled_before_election(patch: Patch) -> None:

@@ -9,7 +9,7 @@ from corral.jute.extensions import QUORUM
 from corral.quorum.broadcast import Broadcast
 from corral.quorum.confirmation import Confirmation
 from corral.quorum.ensemble import parse_ensemble
-from corral.quorum.packets import PacketType, read_packet
+from corral.quorum.packets import PacketReader, PacketType
 from corral.server.stats import ServerStats
 
 ENSEMBLE = parse_ensemble("\n".join(f"server.{sid}=h{sid}:2888:3888:participant" for sid in range(1, 6)))
@@ -117,9 +117,9 @@ class _Learner:
         self.got: list[str] = []
 
     def send(self, data: bytes) -> None:
-        position = 0
-        while (found := read_packet(data, position)) is not None:
-            packet, position = found
+        reader = PacketReader()
+        reader.feed(data)
+        while (packet := reader.packet()) is not None:
             name = PacketType(packet.type).name
             mark = "+" if packet.data == QUORUM else ""
             self.got.append(f"{name}{mark}" if packet.type == PacketType.SYNC else f"{name} {packet.zxid}")

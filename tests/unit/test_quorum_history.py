@@ -13,7 +13,7 @@ from tests.trees import Grower, log_entry
 from corral.jute.ops import OpCode
 from corral.jute.owner import OwnerRules
 from corral.jute.records import Acl, CreateTxn, Id
-from corral.quorum.history import History
+from corral.quorum.history import History, apply
 from corral.server.config import from_properties
 from corral.server.database import Database
 from corral.server.machine import Machine
@@ -98,6 +98,28 @@ def test_what_was_logged_and_not_committed_is_settled_as_a_restart_would(tmp_pat
     asyncio.run(main())
 
 
+def test_what_was_committed_before_this_disk_had_it_leaves_no_hole_in_the_log(tmp_path: Path) -> None:
+    """Two others have a quorum: a member with a slow disk applies what still waits for its own log."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 3))
+            history.database.append(*entry(4))
+            history.database.sync(lambda: None)
+            for each in entries(5, 6):
+                history.database.append(*each)
+            for each in entries(4, 5):
+                apply(history.tree, *each)
+                history.note([each])
+            await history.settle()
+            await history.append(entries(7, 8))
+            assert znodes(history) == names(*entries(1, 8))
+        async with opened(tmp_path) as history:
+            assert znodes(history) == names(*entries(1, 8))
+
+    asyncio.run(main())
+
+
 def test_what_is_cut_off_does_not_come_back(tmp_path: Path) -> None:
     """ZOOKEEPER-4837: a snapshot newer than the cut would bring it all back."""
 
@@ -160,8 +182,8 @@ def test_a_hole_is_refused(tmp_path: Path) -> None:
         async with opened(tmp_path) as history:
             await history.append(entries(1, 3))
             with pytest.raises(StorageError, match="hole"):
-                history.note(*entry(5))
-            history.note(*entry(1, 4 << 32))
+                history.note([entry(5)])
+            history.note([entry(1, 4 << 32)])
 
     asyncio.run(main())
 

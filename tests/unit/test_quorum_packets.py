@@ -6,16 +6,18 @@ import pytest
 
 from corral.jute.primitives import JuteError
 from corral.quorum.packets import (
-    ForwardedRequest,
     LearnerInfo,
     Packet,
+    PacketReader,
     PacketType,
     decode_learner_info,
     decode_request,
     decode_sessions,
+    encode_request,
     encode_sessions,
     pack,
-    read_packet,
+    pack_bare,
+    pack_transactions,
 )
 
 PACKETS = [
@@ -42,16 +44,41 @@ def test_bytes_are_those_of_the_protocol() -> None:
 def test_what_is_packed_is_read_however_it_arrives() -> None:
     data = b"".join(pack(*each) for each in PACKETS)
     for cut in range(len(data)):
-        position, found = 0, []
-        while (packet := read_packet(data[:cut], position)) is not None:
-            found.append(packet[0])
-            position = packet[1]
-        assert found == PACKETS[: len(found)]
-        while (packet := read_packet(data, position)) is not None:
-            found.append(packet[0])
-            position = packet[1]
-        assert found == PACKETS
-        assert position == len(data)
+        at_once, one_by_one = PacketReader(), PacketReader()
+        found, singly = [], []
+        for part in (data[:cut], data[cut:]):
+            at_once.feed(part)
+            one_by_one.feed(part)
+            found += at_once.packets()
+            while (packet := one_by_one.packet()) is not None:
+                singly.append(packet)
+        assert [Packet(*each) for each in found] == singly == PACKETS
+        assert at_once.unread_bytes == one_by_one.unread_bytes == 0
+
+
+def test_a_packet_may_come_byte_by_byte_between_others() -> None:
+    data = b"".join(pack(*each) for each in PACKETS * 2)
+    reader, found = PacketReader(), []
+    for position in range(len(data)):
+        reader.feed(data[position : position + 1])
+        found += reader.packets()
+    assert [Packet(*each) for each in found] == PACKETS * 2
+
+
+def test_bytes_that_are_no_packets_can_be_taken_out_and_put_back() -> None:
+    reader = PacketReader()
+    reader.feed(pack(*PACKETS[0]) + b"a tree")
+    assert reader.packet() == PACKETS[0]
+    assert reader.take_rest() == b"a tree"
+    reader.feed(pack(*PACKETS[2]))
+    reader.put_back(pack(*PACKETS[1]))
+    assert [Packet(*each) for each in reader.packets()] == PACKETS[1:3]
+
+
+def test_many_packets_of_one_kind_are_what_each_would_be() -> None:
+    assert pack_bare(PacketType.ACK, [1, 2**40]) == pack(PacketType.ACK, 1) + pack(PacketType.ACK, 2**40)
+    both = pack_transactions(PacketType.PROPOSAL, [(1, b"one"), (2, b"")])
+    assert both == pack(PacketType.PROPOSAL, 1, b"one") + pack(PacketType.PROPOSAL, 2, b"")
 
 
 @pytest.mark.parametrize(
@@ -64,8 +91,14 @@ def test_what_is_packed_is_read_however_it_arrives() -> None:
     ],
 )
 def test_what_is_no_packet_is_refused(data: str) -> None:
+    reader = PacketReader()
+    reader.feed(bytes.fromhex(data))
     with pytest.raises(JuteError):
-        read_packet(bytes.fromhex(data), 0)
+        reader.packets()
+    reader = PacketReader()
+    reader.feed(bytes.fromhex(data))
+    with pytest.raises(JuteError):
+        reader.packet()
 
 
 def test_learners_of_all_ages_are_known() -> None:
@@ -79,8 +112,7 @@ def test_learners_of_all_ages_are_known() -> None:
 
 
 def test_requests_and_sessions() -> None:
-    request = ForwardedRequest(-5, 7, 1, b"body")
-    assert decode_request(request.encode()) == request
+    assert decode_request(encode_request(-5, 7, 1, b"body")) == (-5, 7, 1, b"body")
     sessions = [(1, 4000), (-1, 6000)]
     assert decode_sessions(encode_sessions(sessions)) == sessions
     with pytest.raises(JuteError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from corral.quorum.counting import is_quorum
 from corral.quorum.monitoring import age_ms
-from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack
+from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
 from corral.quorum.reconfiguration import is_reconfiguration, read_reconfiguration
 from corral.server.stats import ReplySizes
 
@@ -94,9 +94,10 @@ class Broadcast:
         self._done = done
         self.last_proposed = last_zxid = batch[-1][0]
         self._history.database.stats.count("proposal_count", len(batch))
-        for _, entry in batch:
-            self.proposal_sizes.add(len(entry))
-        proposals = b"".join([pack(PROPOSAL, *each) for each in batch])
+        lengths = [len(entry) for _, entry in batch]
+        for length in (min(lengths), max(lengths), lengths[-1]):
+            self.proposal_sizes.add(length)
+        proposals = pack_transactions(PROPOSAL, batch)
         for listener in list(self.listeners.values()):
             if not listener.is_observer:
                 listener.send(proposals)
@@ -165,28 +166,37 @@ class Broadcast:
         self._history.database.stats.count("commit_count", len(batch))
         self._note("quorum_ack_latency", batch)
         self.under_way = []
-        changes = [(zxid, self.reconfigured.pop(zxid)) for zxid, _ in batch if zxid in self.reconfigured]
+        changes: list[tuple[int, Ensemble]] = []
+        if self.reconfigured:
+            changes = [(zxid, self.reconfigured.pop(zxid)) for zxid, _ in batch if zxid in self.reconfigured]
         leaders = {zxid: self._leader_of(ensemble, batch[-1][0]) for zxid, ensemble in changes}
-        commits = [_commit_packet(zxid, leaders.get(zxid)) for zxid, _ in batch]
-        informs: list[bytes] = []
-        if any(listener.is_observer for listener in self.listeners.values()):
-            informs = [_inform_packet(*each, leaders.get(each[0])) for each in batch]
         self._committed = batch[-1][0]
         due = self._take_syncs(self._committed, batch[0][0])
-        all_commits, all_informs = b"".join(commits), b"".join(informs)
-        for listener in list(self.listeners.values()):
-            syncs = [each for each in due if each.listener is listener]
-            if syncs:
-                listener.send(_with_syncs(batch, informs if listener.is_observer else commits, syncs))
-            else:
-                listener.send(all_informs if listener.is_observer else all_commits)
-        for zxid, entry in batch:
-            self._history.note(zxid, entry)
+        if changes or due:
+            self._announce_each(batch, leaders, due)
+        else:
+            commits = pack_bare(COMMIT, [zxid for zxid, _ in batch])
+            informs = b""
+            for listener in list(self.listeners.values()):
+                if listener.is_observer:
+                    informs = informs or pack_transactions(INFORM, batch)
+                    listener.send(informs)
+                else:
+                    listener.send(commits)
+        self._history.note(batch)
         done, self._done = self._done, None
         assert done is not None
         done()
         for zxid, ensemble in changes:
             self._activate(ensemble, leaders[zxid])
+
+    def _announce_each(self, batch: list[tuple[int, bytes]], leaders: dict[int, int], due: Sequence[_Sync]) -> None:
+        """Tell the learners of a batch in which members change, or after which some wait for a sync."""
+        commits = [_commit_packet(zxid, leaders.get(zxid)) for zxid, _ in batch]
+        informs = [_inform_packet(*each, leaders.get(each[0])) for each in batch]
+        for listener in list(self.listeners.values()):
+            syncs = [each for each in due if each.listener is listener]
+            listener.send(_with_syncs(batch, informs if listener.is_observer else commits, syncs))
 
     def _leader_of(self, ensemble: Ensemble, zxid: int) -> int:
         """Who is to lead with other members: this one if it may, else one of those that have everything."""

@@ -115,14 +115,18 @@ class History:
 
     # Growing
 
-    def note(self, zxid: int, entry: bytes) -> None:
-        """A transaction was committed and is applied."""
-        if self.recent and zxid != self.recent[-1][0] + 1 and zxid >> 32 == self.recent[-1][0] >> 32:
-            raise StorageError(
-                f"zxid {zxid:#x} does not follow {self.recent[-1][0]:#x}: the history would have a hole",
-                self.database.log_directory,
-            )
-        self.recent.append((zxid, entry))
+    def note(self, transactions: Sequence[tuple[int, bytes]]) -> None:
+        """Transactions were committed and are applied. Raises StorageError if one is missing before or among them."""
+        recent = self.recent
+        last = recent[-1][0] if recent else transactions[0][0] - 1
+        for zxid, _ in transactions:
+            if zxid != last + 1 and zxid >> 32 == last >> 32:
+                raise StorageError(
+                    f"zxid {zxid:#x} does not follow {last:#x}: the history would have a hole",
+                    self.database.log_directory,
+                )
+            last = zxid
+        recent.extend(transactions)
 
     async def settle(self) -> None:
         """Make memory and log agree: what was logged and not committed is applied, as a restart would do it."""
@@ -150,7 +154,7 @@ class History:
             tree.notes_changes = False
             for zxid, entry in new:
                 apply(tree, zxid, entry)
-                self.note(zxid, entry)
+            self.note(new)
         return HistoryOnDisk(tree.last_zxid)
 
     @property

@@ -15,26 +15,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corral.jute.errors import NewConfigNoQuorumError
 from corral.jute.extensions import QUORUM, asks_for_quorum
-from corral.jute.ops import OpCode
+from corral.jute.ops import SYNC
 from corral.jute.primitives import JuteError
 from corral.quorum.broadcast import Broadcast
 from corral.quorum.confirmation import Confirmation
 from corral.quorum.counting import Acknowledgements, EpochChoice, is_quorum
 from corral.quorum.listening import listening_places
 from corral.quorum.monitoring import LearnersInStep
-from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
+from corral.quorum.packet_stream import PacketStream
 from corral.quorum.packets import (
     ACK,
+    COMMIT,
+    PROPOSAL,
     PROTOCOL_VERSION,
+    REQUEST,
     LearnerInfo,
+    Packet,
     PacketType,
     decode_learner_info,
     decode_request,
     decode_sessions,
     pack,
+    pack_transactions,
 )
 from corral.quorum.reconfiguration import next_ensemble
-from corral.quorum.serving import LeaderServer, Post
+from corral.quorum.serving import LAST_COUNTER, LeaderServer, Post
 from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.sync_plan import Way, plan_sync
 from corral.storage.snapshot import SnapshotEncoder
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from corral.quorum.elector import Elector
     from corral.quorum.ensemble import Ensemble
     from corral.quorum.history import EpochOnDisk, History
+    from corral.quorum.packets import RawPacket
     from corral.server.client_port import ClientPort
     from corral.server.config import ServerConfig
     from corral.server.config.membership import PeerAddress
@@ -149,10 +155,11 @@ class Leader:
 
     async def _listen(self) -> str | None:
         """Take learners; returns why that cannot be, if so. Then somebody else may lead."""
+        loop = asyncio.get_running_loop()
         for address in self._listens_at:
             try:
-                listener = await asyncio.start_server(
-                    self._accept, address.host, address.quorum_port, limit=STREAM_BUFFER_BYTES
+                listener = await loop.create_server(
+                    lambda: PacketStream(self._accept), address.host, address.quorum_port
                 )
             except OSError as error:
                 # Not to be elected again at once.
@@ -304,6 +311,7 @@ class Leader:
                 learner.send(ping)
 
     async def _end(self) -> None:
+        self._over.cancel()
         if self._broadcast is not None:
             self._broadcast.stop()
         for listener in self._listeners:
@@ -321,10 +329,18 @@ class Leader:
 
     # Learners
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._handle(PacketStream(reader, writer)))
+    def _accept(self, stream: PacketStream) -> None:
+        if self._over.done():
+            stream.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._handle(stream))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._handled, stream))
+
+    def _handled(self, stream: PacketStream, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before it has begun closes nothing.
+        stream.abort()
+        self._tasks.discard(task)
 
     async def _handle(self, stream: PacketStream) -> None:
         learner: Learner | None = None
@@ -335,7 +351,6 @@ class Leader:
         except (OSError, EOFError, JuteError) as error:
             log.info("%s is gone: %s", learner or "a learner", error or type(error).__name__)
         finally:
-            stream.abort()
             if learner is not None and self.learners.get(learner.sid) is learner:
                 del self.learners[learner.sid]
                 if self._broadcast is not None:
@@ -399,8 +414,8 @@ class Leader:
         kind = {Way.DIFF: PacketType.DIFF, Way.TRUNC: PacketType.TRUNC, Way.SNAP: PacketType.SNAP}[plan.way]
         parts = [pack(kind, plan.zxid)]
         for zxid, entry in plan.transactions:
-            parts.append(pack(PacketType.PROPOSAL, zxid, entry))
-            parts.append(pack(PacketType.COMMIT, zxid))
+            parts.append(pack(PROPOSAL, zxid, entry))
+            parts.append(pack(COMMIT, zxid))
         learner.stream.write(b"".join(parts))
         older = self.learners.get(learner.sid)
         if older is not None:
@@ -408,50 +423,45 @@ class Leader:
         self.learners[learner.sid] = learner
         if broadcast is not None:
             if not learner.is_observer:
-                for each in broadcast.under_way:
-                    learner.send(pack(PacketType.PROPOSAL, *each))
+                learner.send(pack_transactions(PROPOSAL, broadcast.under_way))
             broadcast.listeners[learner.sid] = learner
 
     async def _serve(self, learner: Learner) -> None:
-        """Take what the learner sends, until it is gone."""
+        """Take what the learner sends, until it is gone. Raises EOFError, OSError, JuteError."""
         server, broadcast = self.server, self._broadcast
         assert server is not None
         assert broadcast is not None
-        async for packets in learner.stream.batches():
-            learner.heard_at_tick = self._tick
-            acknowledged = -1
-            for packet in packets:
-                match packet.type:
-                    case PacketType.ACK:
-                        acknowledged = packet.zxid if packet.zxid & 0xFFFFFFFF else acknowledged
-                    case PacketType.REQUEST:
-                        self._request(server, learner, packet.data, packet.identities or ())
-                    case PacketType.PING:
-                        if not learner.pings:
-                            raise JuteError(f"{learner!r} answers a PING that it was not sent")
-                        broadcast.confirmation.answered(learner.sid, learner.pings.popleft())
-                        server.touched(decode_sessions(packet.data))
-                    case PacketType.REVALIDATE:
-                        ((session_id, timeout_ms),) = decode_sessions(packet.data)
-                        server.stats.count("revalidate_count")
-                        lives = server.revalidate(session_id, timeout_ms, learner)
-                        answer = session_id.to_bytes(8, "big", signed=True) + bytes([lives])
-                        # What its client asked elsewhere, and may not know the end of, comes first.
-                        told = partial(learner.send, pack(PacketType.REVALIDATE, -1, answer))
-                        if not server.leading.after_writes_of(session_id, told):
-                            told()
-                    case _:
-                        raise JuteError(f"{learner!r} sends {packet!r}")
-            if acknowledged >= 0:
-                broadcast.acknowledge(learner.sid, acknowledged)
-            server.pipeline.flush()
+        await learner.stream.serve(partial(self._take, server, broadcast, learner))
 
-    def _request(
-        self, server: LeaderServer, learner: Learner, data: bytes | None, identities: Sequence[tuple[str, str]]
-    ) -> None:
-        request = decode_request(data)
-        if request.operation == OpCode.SYNC:
-            assert self._broadcast is not None
-            self._broadcast.sync_with(learner, QUORUM if asks_for_quorum(request.body) else None)
-        else:
-            server.forwarded(request, identities, learner)
+    def _take(self, server: LeaderServer, broadcast: Broadcast, learner: Learner, packets: Sequence[RawPacket]) -> None:
+        learner.heard_at_tick = self._tick
+        acknowledged = -1
+        for kind, zxid, data, identities in packets:
+            if kind == ACK:
+                if zxid & LAST_COUNTER:
+                    acknowledged = zxid
+            elif kind == REQUEST:
+                session_id, xid, operation, body = decode_request(data)
+                if operation == SYNC:
+                    broadcast.sync_with(learner, QUORUM if asks_for_quorum(body) else None)
+                else:
+                    server.forwarded(session_id, xid, operation, body, identities or (), learner)
+            elif kind == PacketType.PING:
+                if not learner.pings:
+                    raise JuteError(f"{learner!r} answers a PING that it was not sent")
+                broadcast.confirmation.answered(learner.sid, learner.pings.popleft())
+                server.touched(decode_sessions(data))
+            elif kind == PacketType.REVALIDATE:
+                ((session_id, timeout_ms),) = decode_sessions(data)
+                server.stats.count("revalidate_count")
+                lives = server.revalidate(session_id, timeout_ms, learner)
+                answer = session_id.to_bytes(8, "big", signed=True) + bytes([lives])
+                # What its client asked elsewhere, and may not know the end of, comes first.
+                told = partial(learner.send, pack(PacketType.REVALIDATE, -1, answer))
+                if not server.leading.after_writes_of(session_id, told):
+                    told()
+            else:
+                raise JuteError(f"{learner!r} sends {Packet(kind, zxid, data)!r}")
+        if acknowledged >= 0:
+            broadcast.acknowledge(learner.sid, acknowledged)
+        server.pipeline.flush()

@@ -15,7 +15,7 @@ from corral.jute.primitives import JuteError
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.history import apply
 from corral.quorum.monitoring import age_ms
-from corral.quorum.packet_stream import STREAM_BUFFER_BYTES, PacketStream
+from corral.quorum.packet_stream import PacketStream
 from corral.quorum.packets import (
     ACK,
     COMMIT,
@@ -26,6 +26,7 @@ from corral.quorum.packets import (
     Packet,
     PacketType,
     pack,
+    pack_bare,
 )
 from corral.quorum.reconfiguration import is_reconfiguration, read_reconfiguration
 from corral.quorum.serving import LearnerServer, Post
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from corral.quorum.elector import Elector
     from corral.quorum.ensemble import Ensemble
     from corral.quorum.history import EpochOnDisk, History, HistoryOnDisk
+    from corral.quorum.packets import RawPacket
     from corral.server.config import ServerConfig
     from corral.server.config.membership import PeerAddress
 
@@ -110,7 +112,9 @@ class Learning:
                     kind = "observer_sync_time" if self._is_observer else "follower_sync_time"
                     stats.note(kind, clock.monotonic_ms() - began_ms)
                 self._acknowledge_leader(entered)
-                await self._follow()
+                async with asyncio.timeout(self._init_limit * self._tick_s):
+                    await self._become_served()
+                await self._stream.serve(self._take, self._sync_limit * self._tick_s)
             except (OSError, EOFError, JuteError) as error:
                 log.warning("server %d is not led by %d any more: %s", self.me, self.leader, error or "no answer")
         finally:
@@ -127,13 +131,10 @@ class Learning:
         while True:
             for address in self._addresses:
                 try:
-                    reader, writer = await asyncio.open_connection(
-                        address.host, address.quorum_port, limit=STREAM_BUFFER_BYTES
-                    )
+                    _, self._stream = await loop.create_connection(PacketStream, address.host, address.quorum_port)
                 except OSError as error:
                     log.debug("leader %d at %s:%d: %s", self.leader, address.host, address.quorum_port, error)
                     continue
-                self._stream = PacketStream(reader, writer)
                 return
             if loop.time() > give_up_at:
                 raise LeaderLostError("nobody listens there")
@@ -214,7 +215,8 @@ class Learning:
             if is_reconfiguration(entry):
                 self._elector.activate(read_reconfiguration(entry))
         entered = self.history.enter(self.epoch, on_disk)
-        self._take_proposals(list(proposed))
+        for zxid, entry in proposed:
+            self._take_proposal(zxid, entry)
         return entered
 
     def _acknowledge_leader(self, entered: EpochOnDisk) -> None:
@@ -223,57 +225,70 @@ class Learning:
 
     # Following
 
-    async def _follow(self) -> None:
-        patience_s = self._sync_limit * self._tick_s
-        batches = self._stream.batches()
-        stats, clock = self.history.database.stats, self.history.database.machine.clock
-        while True:
-            async with asyncio.timeout(patience_s if self.server is not None else self._init_limit * self._tick_s):
-                packets = await anext(batches)
-            proposals = commits = 0
-            proposed = b""
-            for packet in packets:
-                if packet.type == PROPOSAL:
-                    assert packet.data is not None
-                    proposals += 1
-                    proposed = packet.data
-                    self._take_proposals([(packet.zxid, packet.data)])
-                elif packet.type == COMMIT:
-                    commits += 1
-                    self._commit(packet.zxid)
-                elif packet.type == INFORM:
-                    assert packet.data is not None
-                    commits += 1
-                    self._take_proposals([(packet.zxid, packet.data)])
-                    self._commit(packet.zxid)
-                else:
-                    await self._hear(packet)
-            if proposals:
-                stats.count("learner_proposal_received_count", proposals)
-                stats.note("proposal_latency", age_ms(proposed, clock.wall_ms()), proposals)
-            if commits and self.history.recent:
-                stats.count("learner_commit_received_count", commits)
-                took_ms = age_ms(self.history.recent[-1][1], clock.wall_ms())
-                stats.note("commit_propagation_latency", took_ms, commits)
-                stats.note("propagation_latency", took_ms, commits)
-            if self.server is not None:
-                self.server.pipeline.flush()
-            self._sync_proposals()
+    async def _become_served(self) -> None:
+        """Hear what the leader says until it says that we may serve."""
+        while (packet := await self._stream.read()).type != PacketType.UP_TO_DATE:
+            self._take([packet])
+        if self._new_members is not None:
+            self._elector.activate(self._new_members)
+        self.history.show(self._elector.election.committed)
+        await self._start_serving()
 
-    async def _hear(self, packet: Packet) -> None:
+    def _take(self, packets: Sequence[RawPacket]) -> None:
+        """What the leader says. Raises JuteError, LeaderLostError, StorageError."""
+        stats, clock = self.history.database.stats, self.history.database.machine.clock
+        proposals = commits = 0
+        proposed = b""
+        committed: list[tuple[int, bytes]] = []
+        for kind, zxid, data, _ in packets:
+            if kind == COMMIT:
+                commits += 1
+                self._commit(zxid, committed)
+            elif kind == PROPOSAL:
+                assert data is not None
+                proposals += 1
+                proposed = data
+                self._take_proposal(zxid, data)
+            elif kind == INFORM:
+                assert data is not None
+                commits += 1
+                self._take_proposal(zxid, data)
+                self._commit(zxid, committed)
+            else:
+                self._apply(committed)
+                committed = []
+                self._hear(Packet(kind, zxid, data))
+        # The disk has something to do while what is committed is applied.
+        self._sync_proposals()
+        self._apply(committed)
+        if self.server is not None:
+            self.server.pipeline.flush()
+        if proposals:
+            stats.count("learner_proposal_received_count", proposals)
+            stats.note("proposal_latency", age_ms(proposed, clock.wall_ms()), proposals)
+        if commits and self.history.recent:
+            stats.count("learner_commit_received_count", commits)
+            took_ms = age_ms(self.history.recent[-1][1], clock.wall_ms())
+            stats.note("commit_propagation_latency", took_ms, commits)
+            stats.note("propagation_latency", took_ms, commits)
+
+    def _apply(self, committed: Sequence[tuple[int, bytes]]) -> None:
+        if not committed:
+            return
+        if self.server is not None:
+            self.server.forwarding.apply(committed)
+        else:
+            for zxid, entry in committed:
+                apply(self.history.tree, zxid, entry)
+        self.history.note(committed)
+
+    def _hear(self, packet: Packet) -> None:
         match packet.type:
-            case PacketType.UP_TO_DATE:
-                if self._new_members is not None:
-                    self._elector.activate(self._new_members)
-                self.history.show(self._elector.election.committed)
-                await self._start_serving()
             case PacketType.COMMIT_AND_ACTIVATE:
-                self._commit(packet.zxid)
-                self._obey(packet.data)
+                self._activate(packet.zxid, packet.data)
             case PacketType.INFORM_AND_ACTIVATE if packet.data is not None:
-                self._take_proposals([(packet.zxid, packet.data[8:])])
-                self._commit(packet.zxid)
-                self._obey(packet.data)
+                self._take_proposal(packet.zxid, packet.data[8:])
+                self._activate(packet.zxid, packet.data)
             case PacketType.PING:
                 touched = self.server.learner_sessions.take_touched() if self.server is not None else b""
                 self._stream.write(pack(PacketType.PING, packet.zxid, touched))
@@ -289,7 +304,7 @@ class Learning:
             self.config,
             self.history.database,
             self._post,
-            self._stream.write,
+            self._stream.gather,
             self.leader,
             is_observer=self._is_observer,
         )
@@ -300,13 +315,21 @@ class Learning:
         self._serving(self.epoch)
         log.info("server %d follows %d in epoch %d", self.me, self.leader, self.epoch)
 
-    def _take_proposals(self, proposals: Sequence[tuple[int, bytes]]) -> None:
-        for zxid, entry in proposals:
-            self._logged.append((zxid, entry))
-            self._unsynced.append((zxid, entry))
-            self.history.database.append(zxid, entry)
-            if is_reconfiguration(entry):
-                self._elector.propose(read_reconfiguration(entry))
+    def _take_proposal(self, zxid: int, entry: bytes) -> None:
+        self._logged.append((zxid, entry))
+        self._unsynced.append((zxid, entry))
+        self.history.database.append(zxid, entry)
+        if is_reconfiguration(entry):
+            self._elector.propose(read_reconfiguration(entry))
+
+    def _activate(self, zxid: int, data: bytes | None) -> None:
+        """A change of the members is committed."""
+        committed: list[tuple[int, bytes]] = []
+        self._commit(zxid, committed)
+        self._apply(committed)
+        if self.server is not None:
+            self.server.pipeline.flush()
+        self._obey(data)
 
     def _obey(self, data: bytes | None) -> None:
         """Other members, and perhaps another leader, or another part for this one: then it begins anew."""
@@ -315,8 +338,6 @@ class Learning:
         if election.last_seen is not None:
             self._elector.activate(election.last_seen)
         ensemble = election.committed
-        if self.server is not None:
-            self.server.pipeline.flush()
         if leader != self.leader:
             raise LeaderLostError(f"server {leader} is to lead the new members")
         if self.me in ensemble.members and (self.me not in ensemble.voters) != self._is_observer:
@@ -343,26 +364,23 @@ class Learning:
             if self._is_over:
                 return
             if not self._is_observer:
-                self._stream.write(b"".join([pack(ACK, zxid) for zxid, _ in batch]))
+                self._stream.write(pack_bare(ACK, [zxid for zxid, _ in batch]))
             self._sync_proposals()
 
         database.sync(synced)
 
-    def _commit(self, zxid: int) -> None:
+    def _commit(self, zxid: int, committed: list[tuple[int, bytes]]) -> None:
+        """Move the oldest proposal to what is committed."""
         if not self._logged:
             log.warning("a commit of %#x, which was never proposed here", zxid)
             return
-        proposed, entry = self._logged.popleft()
-        if proposed != zxid:
+        proposed = self._logged.popleft()
+        if proposed[0] != zxid:
             raise StorageError(
-                f"the leader commits zxid {zxid:#x}, the oldest proposal here is {proposed:#x}",
+                f"the leader commits zxid {zxid:#x}, the oldest proposal here is {proposed[0]:#x}",
                 self.history.database.log_directory,
             )
-        if self.server is not None:
-            self.server.forwarding.apply(zxid, entry)
-        else:
-            apply(self.history.tree, zxid, entry)
-        self.history.note(zxid, entry)
+        committed.append(proposed)
 
 
 def _parse_members(data: bytes | None) -> Ensemble | None:

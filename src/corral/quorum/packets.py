@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from corral.jute.primitives import JuteError, encode_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 PROTOCOL_VERSION: Final = 0x10000
 _HEAD: Final = struct.Struct(">iqi")
@@ -20,10 +20,13 @@ _INT: Final = struct.Struct(">i")
 _LEARNER_INFO: Final = struct.Struct(">qiq")
 _REQUEST: Final = struct.Struct(">qii")
 _SESSION: Final = struct.Struct(">qi")
+_BARE: Final = struct.Struct(">iqii")
+"""A packet without data and identities."""
 _NULL: Final = b"\xff\xff\xff\xff"
 DATA_MAX_BYTES: Final = 64 << 20
 """A packet that announces more is none."""
 _IDENTITIES_MAX: Final = 1000
+_REMEMBERED_MAX_BYTES: Final = 4096
 
 
 class PacketType(IntEnum):
@@ -54,6 +57,10 @@ PROPOSAL: Final = int(PacketType.PROPOSAL)
 ACK: Final = int(PacketType.ACK)
 COMMIT: Final = int(PacketType.COMMIT)
 INFORM: Final = int(PacketType.INFORM)
+REQUEST: Final = int(PacketType.REQUEST)
+
+RawPacket = tuple[int, int, bytes | None, "Sequence[tuple[str, str]] | None"]
+"""The parts of a :class:`Packet`, where packets are so many that no object is made of each."""
 
 
 class Packet(NamedTuple):
@@ -86,46 +93,162 @@ def pack(kind: int, zxid: int, data: bytes | None = None, identities: Sequence[t
     return b"".join((_HEAD.pack(kind, zxid, len(data)), data, tail))
 
 
-def read_packet(data: bytes, position: int) -> tuple[Packet, int] | None:
-    """The packet at ``position``, and where it ends; None if it is not all there."""
-    end = len(data)
-    if end - position < 20:
-        return None
-    kind, zxid, length = _HEAD.unpack_from(data, position)
-    position += _HEAD.size
-    body: bytes | None = None
-    if length >= 0:
-        if length > DATA_MAX_BYTES:
-            raise JuteError(f"a packet of type {kind} with {length} bytes of data")
-        if end - position < length + 4:
+def pack_bare(kind: int, zxids: Iterable[int]) -> bytes:
+    """Packets of one type that carry zxids and nothing else."""
+    encode = _BARE.pack
+    return b"".join([encode(kind, zxid, -1, -1) for zxid in zxids])
+
+
+def pack_transactions(kind: int, transactions: Iterable[tuple[int, bytes]]) -> bytes:
+    """Packets of one type, each with a transaction."""
+    encode = _HEAD.pack
+    return b"".join([part for zxid, entry in transactions for part in (encode(kind, zxid, len(entry)), entry, _NULL)])
+
+
+class PacketReader:
+    """Takes bytes as they come, and gives the packets in them."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._position = 0
+        self._more: list[bytes] = []
+        """What came after ``_data``."""
+        self.unread_bytes = 0
+        self._needed = 0
+        """There is no packet before so many bytes are unread."""
+        self._identities_as_sent = b""
+        self._identities: Sequence[tuple[str, str]] = ()
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes."""
+        self._more.append(data)
+        self.unread_bytes += len(data)
+
+    def put_back(self, data: bytes) -> None:
+        """Take bytes that are to be read before all others."""
+        self._data = data + self.take_rest()
+        self.unread_bytes = len(self._data)
+
+    def take_rest(self) -> bytes:
+        """All bytes that were not given as packets."""
+        self._join()
+        rest, self._data = self._data, b""
+        self.unread_bytes = 0
+        return rest
+
+    def packet(self) -> Packet | None:
+        """One packet, if it is all there. Raises JuteError at what is none."""
+        if self.unread_bytes < self._needed or self.unread_bytes < _BARE.size:
             return None
-        body = data[position : position + length]
-        position += length
-    elif length != -1:
-        raise JuteError(f"a packet of type {kind} with {length} bytes of data")
-    count: int = _INT.unpack_from(data, position)[0]
-    position += 4
-    if count == -1:
-        return Packet(kind, zxid, body), position
-    if not 0 <= count <= _IDENTITIES_MAX:
-        raise JuteError(f"a packet of type {kind} with {count} identities")
-    identities: list[tuple[str, str]] = []
-    for _ in range(count):
-        texts: list[str] = []
-        for _ in range(2):
-            if end - position < 4:
+        if self._more:
+            self._join()
+        end = self._read(self._data, self._position)
+        if end is None:
+            self._need()
+            return None
+        self._advance(end)
+        return Packet(*self._found)
+
+    def packets(self) -> list[RawPacket]:
+        """All packets that are there. Raises JuteError at what is none."""
+        if self.unread_bytes < self._needed:
+            return []
+        self._join()
+        packets: list[RawPacket] = []
+        data = self._data
+        position, end = 0, len(data)
+        read_bare = _BARE.unpack_from
+        sent = self._identities_as_sent
+        while end - position >= 20:
+            kind, zxid, length, count = read_bare(data, position)
+            if length == -1 and count == -1:
+                packets.append((kind, zxid, None, None))
+                position += 20
+                continue
+            tail = position + 16 + length
+            if 0 < length <= DATA_MAX_BYTES and end - tail >= 4:
+                if data.startswith(_NULL, tail):
+                    packets.append((kind, zxid, data[position + 16 : tail], None))
+                    position = tail + 4
+                    continue
+                # Requests of one client often follow each other.
+                if sent and data.startswith(sent, tail):
+                    packets.append((kind, zxid, data[position + 16 : tail], self._identities))
+                    position = tail + len(sent)
+                    continue
+            found = self._read(data, position)
+            if found is None:
+                break
+            position = found
+            packets.append(self._found)
+            sent = self._identities_as_sent
+        self._advance(position)
+        self._need()
+        return packets
+
+    def _join(self) -> None:
+        """Let ``_data`` be all that is unread."""
+        if self._position or self._more:
+            rest = self._data[self._position :]
+            self._data = b"".join([rest, *self._more]) if rest or len(self._more) > 1 else b"".join(self._more)
+            self._position = 0
+            self._more.clear()
+
+    def _advance(self, position: int) -> None:
+        self.unread_bytes -= position - self._position
+        self._position = position
+        self._needed = 0
+
+    def _need(self) -> None:
+        """Not to look again at a long packet each time that some of it comes."""
+        self._needed = 20
+        if len(self._data) - self._position >= _HEAD.size:
+            length: int = _HEAD.unpack_from(self._data, self._position)[2]
+            self._needed += max(length, 0)
+
+    def _read(self, data: bytes, position: int) -> int | None:
+        """Any packet, into ``_found``; where it ends, None if it is not all there."""
+        end = len(data)
+        kind, zxid, length = _HEAD.unpack_from(data, position)
+        position += _HEAD.size
+        body: bytes | None = None
+        if length >= 0:
+            if length > DATA_MAX_BYTES:
+                raise JuteError(f"a packet of type {kind} with {length} bytes of data")
+            if end - position < length + 4:
                 return None
-            size: int = _INT.unpack_from(data, position)[0]
-            position += 4
-            if size > DATA_MAX_BYTES:
-                raise JuteError(f"an identity of {size} bytes")
-            size = max(size, 0)
-            if end - position < size:
-                return None
-            texts.append(data[position : position + size].decode("utf-8", "replace"))
-            position += size
-        identities.append((texts[0], texts[1]))
-    return Packet(kind, zxid, body, identities), position
+            body = data[position : position + length]
+            position += length
+        elif length != -1:
+            raise JuteError(f"a packet of type {kind} with {length} bytes of data")
+        begin = position
+        count: int = _INT.unpack_from(data, position)[0]
+        position += 4
+        if count == -1:
+            self._found: RawPacket = (kind, zxid, body, None)
+            return position
+        if not 0 <= count <= _IDENTITIES_MAX:
+            raise JuteError(f"a packet of type {kind} with {count} identities")
+        identities: list[tuple[str, str]] = []
+        for _ in range(count):
+            texts: list[str] = []
+            for _ in range(2):
+                if end - position < 4:
+                    return None
+                size: int = _INT.unpack_from(data, position)[0]
+                position += 4
+                if size > DATA_MAX_BYTES:
+                    raise JuteError(f"an identity of {size} bytes")
+                size = max(size, 0)
+                if end - position < size:
+                    return None
+                texts.append(data[position : position + size].decode("utf-8", "replace"))
+                position += size
+            identities.append((texts[0], texts[1]))
+        self._found = (kind, zxid, body, identities)
+        if position - begin <= _REMEMBERED_MAX_BYTES:
+            self._identities_as_sent, self._identities = data[begin:position], identities
+        return position
 
 
 class LearnerInfo(NamedTuple):
@@ -148,24 +271,17 @@ def decode_learner_info(data: bytes | None) -> LearnerInfo:
     return LearnerInfo(server_id, version if len(data) >= 12 else 1, config_version if len(data) >= 20 else 0)
 
 
-class ForwardedRequest(NamedTuple):
-    """A client's request as its server hands it to the leader."""
-
-    session_id: int
-    xid: int
-    operation: int
-    body: bytes
-
-    def encode(self) -> bytes:
-        return _REQUEST.pack(self.session_id, self.xid, self.operation) + self.body
+def encode_request(session_id: int, xid: int, operation: int, body: bytes) -> bytes:
+    """The data of a REQUEST."""
+    return _REQUEST.pack(session_id, xid, operation) + body
 
 
-def decode_request(data: bytes | None) -> ForwardedRequest:
-    """From the data of a REQUEST. Raises JuteError."""
+def decode_request(data: bytes | None) -> tuple[int, int, int, bytes]:
+    """Session, xid, operation and body, from the data of a REQUEST. Raises JuteError."""
     if data is None or len(data) < _REQUEST.size:
         raise JuteError("a request that is too short")
     session_id, xid, operation = _REQUEST.unpack_from(data)
-    return ForwardedRequest(session_id, xid, operation, data[_REQUEST.size :])
+    return session_id, xid, operation, data[_REQUEST.size :]
 
 
 def encode_sessions(sessions: Sequence[tuple[int, int]]) -> bytes:

@@ -11,7 +11,7 @@ from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.extensions import QUORUM
 from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
 from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
-from corral.quorum.packets import ForwardedRequest, PacketType, encode_sessions, pack
+from corral.quorum.packets import REQUEST, PacketType, encode_request, encode_sessions, pack
 from corral.server.pipeline import WritePipeline, reply_to_sync
 from corral.server.sessions import SessionTracker, first_session_id
 from corral.server.standalone import Server
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 _TXN_HEADER: Final = struct.Struct(">qiqqi")
 _REPLY_HEADER: Final = struct.Struct(">iiqi")
 _DIGEST: Final = struct.Struct(">iQ")
+_READ_TXN_HEADER: Final = _TXN_HEADER.unpack_from
+_READ_DIGEST: Final = _DIGEST.unpack_from
 _SESSION: Final = struct.Struct(">qi")
 LAST_COUNTER: Final = 0xFFFFFFFF
 """The counter in the last zxid of an epoch."""
@@ -158,22 +160,29 @@ class LeaderServer(MemberServer):
         uptime_ms = self.clock.monotonic_ms() - self.stats.started_ms
         yield from leader_figures(self._in_step(), self._broadcast, self._broadcast.pending_syncs, uptime_ms)
 
-    def forwarded(self, request: ForwardedRequest, identities: Sequence[Identity], owner: object) -> None:
-        """A learner's client wants to write."""
-        session_id = request.session_id
+    def forwarded(
+        self,
+        session_id: int,
+        xid: int,
+        operation: int,
+        body: bytes,
+        identities: Sequence[Identity],
+        owner: object,
+    ) -> None:
+        """A client of a learner, its ``owner``, wants to write."""
         session = self.tracker.sessions.get(session_id)
-        if request.operation == CREATE_SESSION:
-            timeout_ms: int = CREATE_SESSION_TIMEOUT.unpack_from(request.body)[0]
+        if operation == CREATE_SESSION:
+            timeout_ms: int = CREATE_SESSION_TIMEOUT.unpack_from(body)[0]
             session = self.tracker.add(session_id, timeout_ms, self.clock.monotonic_ms())
             session.owner = owner
             self.leading.open_session(session_id, timeout_ms)
-        elif session is not None and self._has_moved(session, owner):
+        elif session is not None and session.owner is not owner and self._has_moved(session, owner):
             # Its client has gone on at another member: what was still on its way here must not be done after that.
             # A member that has the client all the same (its word came here late) must not wait for ever.
-            self.leading.refuse(session_id, request.xid, ErrorCode.SESSION_MOVED)
+            self.leading.refuse(session_id, xid, ErrorCode.SESSION_MOVED)
             log.info("session %#x has moved: a request that came late is refused", session_id & (2**64 - 1))
             return
-        self.leading.submit(None, session_id, request.xid, request.operation, request.body, identities)
+        self.leading.submit(None, session_id, xid, operation, body, identities)
 
     def _has_moved(self, session: Session, owner: object) -> bool:
         """Whether another member, this one included, has the client now; the first that speaks for it is believed."""
@@ -288,45 +297,48 @@ class ForwardedWrites:
         self._awaited.setdefault(session_id, deque()).append(waits)
         self.outstanding += 1
         told = None if op == CREATE_SESSION else identities
-        self._send(pack(PacketType.REQUEST, -1, ForwardedRequest(session_id, xid, op, body).encode(), told))
+        self._send(pack(REQUEST, -1, encode_request(session_id, xid, op, body), told))
         return None
 
-    def apply(self, zxid: int, entry: bytes) -> None:
-        """A transaction is committed."""
+    def apply(self, transactions: Sequence[tuple[int, bytes]]) -> None:
+        """Transactions are committed: apply them, tell watchers, and answer those of our clients who wait for them."""
         if self._is_stopped:
             return
         tree, watches = self._tree, self._server.watches
-        session_id, xid, _, time_ms, kind = _TXN_HEADER.unpack_from(entry)
-        tree.notes_changes = bool(watches.watchers)
-        error, reply = 0, b""
-        if kind == ERROR:
-            error = int.from_bytes(entry[_TXN_HEADER.size : _TXN_HEADER.size + 4], "big", signed=True)
-            tree.last_zxid = zxid
-        else:
-            try:
-                reply = tree.apply(kind, zxid, time_ms, session_id, entry, _TXN_HEADER.size)
-            except KeeperError:
-                # The tree came while it changed, and may already show it.
-                log.debug("zxid %#x was there already", zxid)
-            self._compare_digest(zxid, entry)
-        if tree.changes:
-            watches.trigger(tree.changes, zxid)
-            tree.changes.clear()
-        waits = self._find(session_id, xid)
-        if waits is not None:
-            waits.reply = (zxid, error, reply)
-        if kind == CREATE_SESSION:
-            self._server.session_opened(waits.connection if waits else None, session_id)
-        elif kind == CLOSE_SESSION:
-            self._server.session_ended(waits.connection if waits else None, session_id, xid)
-        if waits is not None:
-            self._answer(session_id)
+        changes, awaited = tree.changes, self._awaited
+        digests = self._server.config.storage.digest_enabled
+        for zxid, entry in transactions:
+            session_id, xid, _, time_ms, kind = _READ_TXN_HEADER(entry)
+            # Reads that are served behind a write may set watches: it has to be asked anew each time.
+            tree.notes_changes = bool(watches.watchers)
+            error, reply = 0, b""
+            if kind == ERROR:
+                error = int.from_bytes(entry[_TXN_HEADER.size : _TXN_HEADER.size + 4], "big", signed=True)
+                tree.last_zxid = zxid
+            else:
+                try:
+                    reply = tree.apply(kind, zxid, time_ms, session_id, entry, _TXN_HEADER.size)
+                except KeeperError:
+                    # The tree came while it changed, and may already show it.
+                    log.debug("zxid %#x was there already", zxid)
+                if digests:
+                    self._compare_digest(zxid, entry)
+                if changes:
+                    watches.trigger(changes, zxid)
+                    changes.clear()
+            waits = self._find(session_id, xid) if session_id in awaited else None
+            if waits is not None:
+                waits.reply = (zxid, error, reply)
+            if kind == CREATE_SESSION:
+                self._server.session_opened(waits.connection if waits else None, session_id)
+            elif kind == CLOSE_SESSION:
+                self._server.session_ended(waits.connection if waits else None, session_id, xid)
+            if waits is not None:
+                self._answer(session_id)
 
     def _compare_digest(self, zxid: int, entry: bytes) -> None:
         """The leader has said what its tree's digest is after the transaction: is it ours, too?"""
-        if not self._server.config.storage.digest_enabled or len(entry) < _TXN_HEADER.size + _DIGEST.size:
-            return
-        version, digest = _DIGEST.unpack_from(entry, len(entry) - _DIGEST.size)
+        version, digest = _READ_DIGEST(entry, len(entry) - _DIGEST.size)
         if version != DIGEST_VERSION:
             return
         if digest == self._tree.digest:
@@ -346,7 +358,7 @@ class ForwardedWrites:
 
     def _find(self, session_id: int, xid: int) -> _Awaited | None:
         """The request that a transaction answers; None if it was asked by way of another member."""
-        for waits in self._awaited.get(session_id, ()):
+        for waits in self._awaited[session_id]:
             if waits.reply is None and waits.operation != OpCode.SYNC:
                 return waits if waits.xid == xid else None
         return None

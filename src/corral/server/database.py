@@ -224,8 +224,16 @@ class Database:
         self._log_sync.write(batch, durable)
 
     async def settle(self) -> None:
-        """Wait for a sync that is under way, and give up what was appended and is not on its way to the disk."""
+        """Bring the log to an end that agrees with the tree: what comes next may follow it without a hole.
+
+        A sync that is under way is waited for. What was appended, is applied and is not on its way to the disk goes
+        there (others may commit sooner than this disk syncs); what is not applied is given up.
+        """
         await self._is_idle.wait()
+        first = self.txn_log.first_waiting_zxid
+        if first is not None and first <= self.tree.last_zxid:
+            self.sync(lambda: None)
+            await self._is_idle.wait()
         self.txn_log.give_up()
 
     # Purging

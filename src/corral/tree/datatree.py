@@ -262,13 +262,10 @@ class DataTree:
         old = node.body
         czxid, _, ctime, _, _, cversion, aversion, owner, _, count, pzxid = STAT.unpack_from(old, len(old) - STAT_SIZE)
         before = self._digest_of(path) if self.keeps_digest else 0
-        stat = self.put(
-            path,
-            record[at:data_end]
-            + STAT.pack(
-                czxid, zxid, ctime, time_ms, version, cversion, aversion, owner, data_end - at - 4, count, pzxid
-            ),
+        body = record[at:data_end] + STAT.pack(
+            czxid, zxid, ctime, time_ms, version, cversion, aversion, owner, data_end - at - 4, count, pzxid
         )
+        stat = self.put(path, body)
         if self.keeps_digest:
             self._change_digest(self._digest_of(path) - before)
         return stat
@@ -487,12 +484,15 @@ class DataTree:
         if not counts_for_digest(path):
             return 0
         node = self.nodes[path]
+        if node.digest is not None:
+            return node.digest
         if node.crc is None:
             node.crc = content_crc(path, node.body[4:-STAT_SIZE])
         czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid = self.persisted(path, node)
-        return crc32(
+        node.digest = digest = crc32(
             STAT_FOR_DIGEST.pack(czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, owner), node.crc
         )
+        return digest
 
     def recompute_digest(self) -> None:
         """Take the digest over all znodes anew, as after loading."""

@@ -118,6 +118,11 @@ class TxnLogWriter:
         self._rolled = True
         self._entries = None
 
+    @property
+    def first_waiting_zxid(self) -> int | None:
+        """Of what was appended and not taken; None if nothing was."""
+        return entry_zxid(self._segments[0].entries[0]) if self._segments else None
+
     def give_up(self) -> None:
         """Forget what was appended and not taken; the next append starts a new file."""
         self._segments = []

@@ -12,6 +12,7 @@ from bench import (
     children,
     clients,
     ensemble,
+    ensemble_memory,
     failover,
     handover,
     idle,
@@ -43,6 +44,7 @@ _MEASUREMENTS: dict[str, Callable[[Bench, Million], list[Section]]] = {
     "children": lambda bench, _: children.measure(bench),
     "snapshot": snapshot.measure,
     "ensemble": lambda bench, _: ensemble.measure(bench),
+    "ensemble-memory": lambda bench, _: ensemble_memory.measure(bench),
     "failover": lambda bench, _: failover.measure(bench),
     "resync": lambda bench, _: resync.measure(bench),
 }

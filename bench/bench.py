@@ -71,11 +71,11 @@ class Bench:
             yield server
 
     @contextmanager
-    def ensemble(self, side: Side, count: int) -> Iterator[Members]:
+    def ensemble(self, side: Side, count: int, heap_mib: int | None = None) -> Iterator[Members]:
         """So many of the side's servers as one ensemble, all answering, on empty directories."""
         server_cores, load_cores = PLACEMENTS[self.placement]
         with self.directory() as directory:
-            members = Members(side, directory, count, self.heap_mib, lambda: _on_cores(server_cores))
+            members = Members(side, directory, count, heap_mib or self.heap_mib, lambda: _on_cores(server_cores))
             with members, _on_cores(load_cores):
                 yield members
 

@@ -43,7 +43,7 @@ class Million:
             if apache is None:
                 return self._bench.heap_mib
             self.live_mib = self._measure_live_mib(apache)
-            self._heap_mib = -int(-self.live_mib * _LIVE_SHARE // _HEAP_STEP_MIB) * _HEAP_STEP_MIB
+            self._heap_mib = fitted_heap_mib(self.live_mib)
             say(f"Apache's heap: {self.live_mib:.0f} MiB alive, {self._heap_mib} MiB given")
         return self._heap_mib
 
@@ -82,11 +82,21 @@ class Million:
     def _measure_live_mib(self, side: Apache) -> float:
         with self._bench.server(side) as server:
             self._fill(side, server)
-            _jcmd(server.pid, "GC.run")
-            used = re.search(r"used (\d+)K", _jcmd(server.pid, "GC.heap_info"))
-        if not used:
-            raise BenchError("jcmd did not tell how much of the heap is used: give Apache's heap with --million-heap")
-        return int(used[1]) / 1024
+            return live_heap_mib(server.pid)
+
+
+def live_heap_mib(pid: int) -> float:
+    """What is alive in the heap of a JVM, after a full collection."""
+    _jcmd(pid, "GC.run")
+    used = re.search(r"used (\d+)K", _jcmd(pid, "GC.heap_info"))
+    if not used:
+        raise BenchError("jcmd did not tell how much of the heap is used: give Apache's heap with --million-heap")
+    return int(used[1]) / 1024
+
+
+def fitted_heap_mib(live_mib: float) -> int:
+    """The heap that is given for so much alive: one and a half times as much."""
+    return -int(-live_mib * _LIVE_SHARE // _HEAP_STEP_MIB) * _HEAP_STEP_MIB
 
 
 def _jcmd(pid: int, command: str) -> str:

@@ -2,6 +2,9 @@
 
 import os
 import resource
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -42,6 +45,33 @@ def resident_mib(pid: int) -> float:
 def peak_resident_mib(pid: int) -> float:
     """The most memory that the process itself ever had resident."""
     return _status_kib(pid, "VmHWM") / 1024
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What processes have in memory; several of one program share some of it with each other."""
+
+    resident_mib: float
+    """All pages of each, those that they share counted in each of them."""
+    proportional_mib: float
+    """A page that so many processes share counts as that fraction in each."""
+    own_mib: float
+    """Pages that no other process has."""
+
+
+def memory_of(pids: Iterable[int]) -> Memory:
+    """The sums over some processes, their descendants not included."""
+    kib: Counter[str] = Counter()
+    for pid in pids:
+        kib.update(_rolled_up(Path(f"/proc/{pid}/smaps_rollup").read_text()))
+    own = kib["Private_Clean"] + kib["Private_Dirty"]
+    return Memory(kib["Rss"] / 1024, kib["Pss"] / 1024, own / 1024)
+
+
+def _rolled_up(text: str) -> dict[str, int]:
+    """KiB by key of a `smaps_rollup`: proc(5)."""
+    fields = (line.split() for line in text.splitlines()[1:])
+    return {words[0].rstrip(":"): int(words[1]) for words in fields}
 
 
 def _status_kib(pid: int, key: str) -> int:

@@ -14,6 +14,7 @@ from bench import (
     ensemble,
     ensemble_memory,
     failover,
+    failures,
     handover,
     idle,
     machine,
@@ -47,6 +48,7 @@ _MEASUREMENTS: dict[str, Callable[[Bench, Million], list[Section]]] = {
     "ensemble-memory": lambda bench, _: ensemble_memory.measure(bench),
     "failover": lambda bench, _: failover.measure(bench),
     "resync": lambda bench, _: resync.measure(bench),
+    "failures": lambda bench, _: failures.measure(bench),
 }
 _SPARE_FILES = 200
 
@@ -68,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--idle-seconds", type=_positive, default=30, help="for idle")
     add("--kills", type=_positive, default=20, help="for failover: how often each side's leader is killed")
     add("--missed-writes", type=_positive, default=100_000, help="for resync")
+    add("--failure-seconds", type=_positive, default=120, help="for failures")
+    add(
+        "--plot", type=Path, default=REPOSITORY / "bench" / "failures.svg", help="for failures: data goes to a .csv too"
+    )
     add("--heap", type=_positive, default=2048, help="Apache's heap in MiB")
     add("--million-heap", type=_positive, help="the same for memory and restart; else fitted to what is alive in it")
     add("--sides", default="corral,apache", help="the pair to compare; a pair of equals shows the machine's noise")
@@ -119,6 +125,8 @@ def _run(arguments: argparse.Namespace) -> int:
             idle_s=arguments.idle_seconds,
             kills=arguments.kills,
             missed_writes=arguments.missed_writes,
+            failure_s=arguments.failure_seconds,
+            plot=arguments.plot,
             placement=arguments.placement,
             works=tuple(filter(None, arguments.works.split(","))),
         )

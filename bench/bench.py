@@ -44,6 +44,10 @@ class Bench:
     """How often the leader of an ensemble is killed, of each side, in all rounds together."""
     missed_writes: int
     """How much is written while a follower is away."""
+    failure_s: int
+    """How long the run with failing servers takes."""
+    plot: Path
+    """The SVG file that it is drawn in; its data goes to a CSV file beside it."""
     placement: str
     """A name from PLACEMENTS."""
     works: tuple[str, ...]

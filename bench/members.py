@@ -83,12 +83,24 @@ class Members:
             server.start()
         return server
 
+    def begin(self, number: int) -> None:
+        """Starts the process of a member that was stopped or killed, and waits for nothing."""
+        with self._placed():
+            self.servers[number].begin()
+
     def leader(self) -> int:
         """The number of the member that leads, once all others that run follow it."""
+        return self._found_leader(lambda leader: self._followers_of(leader) == len(self._running) - 1)
+
+    def leader_now(self) -> int:
+        """The number of the member that leads and serves, whoever follows it."""
+        return self._found_leader(lambda _leader: True)
+
+    def _found_leader(self, is_settled: Callable[[int], bool]) -> int:
         end = time.monotonic() + _STEP_LIMIT_S
         while time.monotonic() < end:
             leaders = [number for number, server in self.servers.items() if server.is_running and _leads(server)]
-            if len(leaders) == 1 and self._followers_of(leaders[0]) == len(self._running) - 1:
+            if len(leaders) == 1 and is_settled(leaders[0]):
                 return leaders[0]
             for server in self._running:
                 server.check()

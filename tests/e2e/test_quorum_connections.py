@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from corral.quorum.election_links import ElectionLinks
+from corral.quorum.elector import Elector
+from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.packet_stream import PacketStream
 from corral.quorum.packets import PacketType, pack
+from corral.server.config import QuorumConfig
 from corral.server.config.membership import PeerAddress
 from corral.server.daemon import run_on_fast_loop
 
@@ -56,6 +60,51 @@ def test_election_message_over_a_closed_link_dials_again() -> None:
                 await each.close()
 
     play(scenario)
+
+
+def test_host_that_is_not_found_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    tried = 0
+
+    async def scenario() -> None:
+        links = ElectionLinks(2, [], lambda to: [PeerAddress("nowhere", 1, 2)], lambda _, message: None)
+        for _ in range(3):
+            links.send(1, b"message")
+            while links._dialling:
+                await asyncio.sleep(0)
+        await links.close()
+
+    async def refuse(host: str, port: int) -> None:
+        nonlocal tried
+        tried += 1
+        raise socket.gaierror(socket.EAI_NONAME, f"no {host}")
+
+    monkeypatch.setattr(asyncio, "open_connection", refuse)
+    asyncio.run(scenario())
+    assert tried == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "the host of server 1, nowhere, is not found: no nowhere"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "not known"), "not known; quorumListenOnAllIPs=true listens"),
+        (OSError(errno.EADDRNOTAVAIL, "while"), "Cannot assign requested address; quorumListenOnAllIPs=true listens"),
+        (OSError(errno.EADDRINUSE, "while"), "Address already in use$"),
+    ],
+)
+def test_why_nothing_can_listen(error: OSError, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: ElectionLinks, host: str | None, port: int) -> None:
+        raise error
+
+    async def scenario() -> None:
+        elector = Elector(1, parse_ensemble("server.1=a:1:2"), QuorumConfig(bind_attempts=1))
+        with pytest.raises(OSError, match=f"cannot listen for elections on port 2 of a: {reason}"):
+            await elector.start()
+
+    monkeypatch.setattr(ElectionLinks, "listen", refuse)
+    asyncio.run(scenario())
 
 
 def test_packets_on_a_closed_connection_are_lost() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.server.config import ConfigError, Entry, Layer, ServerConfig, from_properties, read
+from corral.server.config import ConfigError, Entry, Layer, ServerConfig, from_properties, load, read
 from corral.server.config.membership import ClientAddress, Member, PeerAddress, parse_member
 
 LOCALHOST = (PeerAddress("localhost", 2888, 3888),)
@@ -154,6 +154,44 @@ def test_one_server_is_an_ensemble_if_asked_to_be(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path, settings: dict[str, str], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         member(tmp_path, 1, **settings)
+
+
+def written(directory: Path, *lines: str) -> Path:
+    """A file of three servers, the first of which it is for, with these lines at its end."""
+    (directory / "myid").write_text("1\n")
+    path = directory / "zoo.cfg"
+    common = [f"dataDir={directory}", "clientPort=2199", "initLimit=10", "syncLimit=5", "# The servers"]
+    path.write_text("\n".join([*common, "server.1=a:1:2", "server.2=b:1:2", "server.3=c:1:2", *lines]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["server.1=d:1:2"], "{}, line 9: server.1 has a line already, {}, line 6"),
+        (["server.01=d:1:2"], "{}, line 9: server.1 has a line already, {}, line 6"),
+        (["server.4=b:1:3"], "{}, line 7; {}, line 9: server.2 and server.4 are both at b:1"),
+        (["server.4=b:1"], "{}, line 9: server.4=b:1 is refused: 'b:1' is not host:port:port[:role]; accepted is"),
+        (["group.1=1:2", "group.2=2:3"], "{}, line 9; {}, line 10: server 2 is in 2 groups"),
+        (["group.1=1:2"], "{}, line 8: server 3 is in 0 groups"),
+        (["group.1=1:2:3:7"], "{}, line 9: groups and weights name server 7, which is no member"),
+        (["weight.2=3"], "{}, line 9: weights are given, but no groups"),
+        (["clientPortAddress=a", "clientPort=2"], "line 6: port 2 is for clients, and by server.1 for the other"),
+    ],
+)
+def test_mistakes_are_placed(tmp_path: Path, lines: list[str], reason: str) -> None:
+    path = written(tmp_path, *lines)
+    with pytest.raises(ConfigError) as refused:
+        load(path, environment={})
+    assert reason.replace("{}", str(path)) in str(refused.value)
+
+
+def test_line_that_is_there_twice_alike_is_no_mistake(tmp_path: Path) -> None:
+    assert len(load(written(tmp_path, "server.2=b:1:2"), environment={}).quorum.members) == 3
+
+
+def test_clients_may_have_the_number_of_a_port_at_another_address(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "clientPortAddress=d", "clientPort=2"), environment={}).client_port == 2
 
 
 def test_number_is_missing_or_nobodys(tmp_path: Path) -> None:

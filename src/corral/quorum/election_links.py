@@ -67,6 +67,8 @@ class ElectionLinks:
         self._newest: dict[int, bytes] = {}
         self._dialling: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._unknown_hosts: set[str] = set()
+        """Of which the log has told: they may be wrong in the configuration."""
         self._next_anonymous = -1
         self._is_closed = False
 
@@ -132,6 +134,12 @@ class ElectionLinks:
                 try:
                     async with asyncio.timeout(self._connect_timeout_s):
                         reader, writer = await asyncio.open_connection(address.host, address.election_port)
+                    self._unknown_hosts.discard(address.host)
+                except socket.gaierror as error:
+                    if address.host not in self._unknown_hosts:
+                        self._unknown_hosts.add(address.host)
+                        log.warning("the host of server %d, %s, is not found: %s", to, address.host, error.strerror)
+                    continue
                 except OSError as error:
                     log.debug("server %d at %s:%d: %s", to, address.host, address.election_port, error)
                     continue

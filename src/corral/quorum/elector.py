@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import socket
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.election import Deserted, Elected, Election, Send
@@ -115,8 +117,7 @@ class Elector:
                 attempts -= 1
                 if attempts == 0:
                     place = f"port {address.election_port} of {address.host or 'this machine'}"
-                    reason = error.strerror if error.errno is None else os.strerror(error.errno)
-                    raise OSError(error.errno, f"cannot listen for elections on {place}: {reason}") from error
+                    raise OSError(error.errno, f"cannot listen for elections on {place}: {_reason(error)}") from error
                 log.warning("cannot listen for elections yet: %s", error)
                 await asyncio.sleep(BIND_PAUSE_S)
             else:
@@ -207,3 +208,14 @@ class Elector:
             self._timer = None
         if self.election.role is Role.LOOKING and self.election.deadline is not None:
             self._timer = self._loop.call_at(self.election.deadline, self._tick)
+
+
+def _reason(error: OSError) -> str:
+    """Why nothing can listen at an address, and what to do if it is not one of this machine."""
+    if isinstance(error, socket.gaierror):
+        reason = str(error.strerror)
+    else:
+        reason = os.strerror(error.errno) if error.errno is not None else str(error)
+        if error.errno != errno.EADDRNOTAVAIL:
+            return reason
+    return f"{reason}; quorumListenOnAllIPs=true listens on all addresses of this machine instead"

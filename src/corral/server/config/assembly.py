@@ -130,6 +130,8 @@ class Assembly:
         if before is None:
             self.chosen[entry.key] = entry
             return
+        if before.layer is entry.layer is Layer.FILE and entry.key.startswith("server.") and before.text != entry.text:
+            raise ConfigError(f"{entry.place}: {entry.key} has a line already, {before.place}", entry.key)
         weaker, stronger = sorted((before, entry), key=strength)
         self.chosen[entry.key] = stronger
         if weaker.text != stronger.text and weaker.layer is not Layer.DEFAULT and stronger.layer is not Layer.ARGUMENT:

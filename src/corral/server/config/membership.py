@@ -130,10 +130,12 @@ def read_membership(lines: Sequence[Entry]) -> Membership:
         ConfigError: one of them is malformed.
     """
     membership = Membership({}, {}, {}, 0)
+    places: dict[int, Entry] = {}
     for line in lines:
         kind, _, number = line.key.partition(".")
         if kind == "server":
             member = _read(line, line.text, partial(parse_member, line.key), SERVER_LINE)
+            check_unique(places, member.server_id, line)
             membership.members[member.server_id] = member
         elif kind == "group":
             gid = _read(line, number, int, "a number after the dot")
@@ -144,6 +146,13 @@ def read_membership(lines: Sequence[Entry]) -> Membership:
         else:
             membership = membership._replace(version=_read(line, line.text, _version, "a hexadecimal number"))
     return membership
+
+
+def check_unique(places: dict[int, Entry], server_id: int, line: Entry) -> None:
+    """Raise ConfigError if there was another line for the server; of two, nobody knows which one is meant."""
+    other = places.setdefault(server_id, line)
+    if other is not line:
+        raise ConfigError(f"{line.place}: server.{server_id} has a line already, {other.place}", line.key)
 
 
 def _read(line: Entry, text: str, parse: Callable[[str], T], accepts: str) -> T:
@@ -189,33 +198,41 @@ def is_ensemble(membership: Membership, *, standalone_enabled: bool, place: str)
 
 
 def check_addresses(members: Mapping[int, Member], *, multi_address: bool) -> None:
-    """Raise ValueError if two members are at one place, or one is at several and that is not enabled."""
+    """Raise ConfigError if two members are at one place, or one is at several and that is not enabled."""
     taken: dict[tuple[str, int], int] = {}
     for sid, member in members.items():
         if len(member.addresses) > 1 and not multi_address:
-            raise ValueError(f"server.{sid} has several addresses, which multiAddress.enabled=true would allow")
+            key = f"server.{sid}"
+            raise ConfigError(f"{key} has several addresses, which multiAddress.enabled=true would allow", key)
         for address in member.addresses:
             for port in (address.quorum_port, address.election_port):
                 other = taken.setdefault((address.host, port), sid)
                 if other != sid and address.host not in ANY_ADDRESSES:
-                    raise ValueError(f"server.{other} and server.{sid} are both at {address.host}:{port}")
+                    keys = (f"server.{other}", f"server.{sid}")
+                    raise ConfigError(f"{keys[0]} and {keys[1]} are both at {address.host}:{port}", *keys)
 
 
 def check_members(
     members: Mapping[int, Member], groups: Mapping[int, Collection[int]], weights: Mapping[int, int]
 ) -> None:
-    """Raise ValueError if nobody could ever decide, or a group is not what it should be."""
+    """Raise ConfigError if nobody could ever decide, or a group is not what it should be."""
     voters = {sid for sid, member in members.items() if member.is_participant}
     if not voters:
-        raise ValueError("no member of the ensemble votes")
+        raise ConfigError("no member of the ensemble votes")
     if not groups:
         if weights:
-            raise ValueError("weights are given, but no groups")
+            raise ConfigError("weights are given, but no groups", *(f"weight.{sid}" for sid in weights))
         return
     grouped = [sid for group in groups.values() for sid in group]
     for sid in sorted(voters):
         if grouped.count(sid) != 1:
-            raise ValueError(f"server {sid} is in {grouped.count(sid)} groups; every voter belongs to exactly one")
+            keys = [f"group.{gid}" for gid, group in groups.items() if sid in group] or [f"server.{sid}"]
+            number = grouped.count(sid)
+            raise ConfigError(f"server {sid} is in {number} groups; every voter belongs to exactly one", *keys)
     unknown = (set(grouped) | set(weights)) - set(members)
     if unknown:
-        raise ValueError(f"groups and weights name server {min(unknown)}, which is no member")
+        sid = min(unknown)
+        keys = [f"group.{gid}" for gid, group in groups.items() if sid in group]
+        raise ConfigError(
+            f"groups and weights name server {sid}, which is no member", *keys, *[f"weight.{sid}"] * (sid in weights)
+        )

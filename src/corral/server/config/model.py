@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from corral.server.config.errors import ConfigError
-from corral.server.config.membership import Member, Membership, PeerAddress, check_addresses, check_members
+from corral.server.config.membership import (
+    ANY_ADDRESSES,
+    Member,
+    Membership,
+    PeerAddress,
+    check_addresses,
+    check_members,
+)
 from corral.server.config.values import (
     LONG_MAX,
     Algorithm,
@@ -359,20 +366,20 @@ class QuorumConfig:
         for key, limit in (("initLimit", self.init_limit), ("syncLimit", self.sync_limit)):
             if limit == 0:
                 raise ConfigError(f"{key} is missing: the servers of an ensemble need it, a number of ticks", key)
-        try:
-            check_addresses(self.members, multi_address=self.multi_address_enabled)
-            check_members(self.members, self.groups, self.weights)
-            if self.proposed is not None:
-                check_members(self.proposed.members, self.proposed.groups, self.proposed.weights)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        check_addresses(self.members, multi_address=self.multi_address_enabled)
+        check_members(self.members, self.groups, self.weights)
+        if self.proposed is not None:
+            check_members(self.proposed.members, self.proposed.groups, self.proposed.weights)
 
 
 def check_number(server_id: int | None, members: Mapping[int, Member], data_dir: Path) -> None:
     """Raise ConfigError if the server does not know which of the members it is."""
     path, numbers = data_dir / "myid", ", ".join(map(str, sorted(members)))
     if server_id is None:
-        raise ConfigError(f"{path} is missing: it has to hold the number of this server, one of {numbers}")
+        raise ConfigError(
+            f"{path} is missing: it has to hold the number of this server, one of {numbers}."
+            " Write the number into it, or for a new server let corral initialize --myid do that"
+        )
     if server_id not in members:
         raise ConfigError(f"the number {server_id} in {path} is none of the servers, {numbers}")
 
@@ -455,6 +462,19 @@ class ServerConfig:
             )
         if self.is_member:
             check_number(self.server_id, self.quorum.members, self.data_dir)
+            self._check_client_port()
+
+    def _check_client_port(self) -> None:
+        """Raise ConfigError if the clients' port is one of those for the other servers."""
+        for address in self.quorum.members[self.server_id or 0].addresses:
+            same_host = self.client_port_address in (None, *ANY_ADDRESSES, address.host)
+            if same_host and self.client_port in (address.quorum_port, address.election_port):
+                key = f"server.{self.server_id}"
+                raise ConfigError(
+                    f"port {self.client_port} is for clients, and by {key} for the other servers as well",
+                    "clientPort",
+                    key,
+                )
 
     @property
     def is_member(self) -> bool:

@@ -176,13 +176,18 @@ class Client(Raw):
         *,
         timeout_ms: int = 30_000,
         renew: tuple[int, bytes] | None = None,
+        takes_read_only: bool = False,
         receive_buffer_bytes: int | None = None,
     ) -> None:
         super().__init__(port, receive_buffer_bytes=receive_buffer_bytes)
         session_id, password = renew or (0, bytes(16))
         try:
-            self.send(frame(ConnectRequest(0, 0, timeout_ms, session_id, password).to_bytes() + b"\0"))
-            self.session = ConnectResponse.from_bytes(self.next_frame())
+            self.send(
+                frame(ConnectRequest(0, 0, timeout_ms, session_id, password).to_bytes() + bytes([takes_read_only]))
+            )
+            welcome = self.next_frame()
+            self.session = ConnectResponse.from_bytes(welcome)
+            self.is_read_only = welcome[-1] != 0
         except BaseException:
             self.close()
             raise

@@ -60,7 +60,7 @@ def test_deadlines_are_rounded_up(now_ms: int, timeout_ms: int, deadline_ms: int
     tracker = SessionTracker(2000, 1)
     session = tracker.add(5, timeout_ms, now_ms)
     assert session.bucket_ms == deadline_ms
-    assert tracker.buckets() == [(deadline_ms, [5])]
+    assert tracker.buckets(local=False) == [(deadline_ms, [5])]
     assert tracker.take_expired(deadline_ms - 1) == []
     assert tracker.take_expired(deadline_ms) == [session]
     assert tracker.take_expired(deadline_ms + 100_000) == []
@@ -71,15 +71,15 @@ def test_touching_moves_on_and_removing_forgets() -> None:
     tracker = SessionTracker(1000, 1)
     sessions = [tracker.add(number, 3000, 0) for number in range(3)]
     tracker.touch(sessions[1], 500)
-    assert tracker.buckets() == [(4000, [0, 1, 2])]
+    assert tracker.buckets(local=False) == [(4000, [0, 1, 2])]
     tracker.touch(sessions[1], 2000)
-    assert tracker.buckets() == [(4000, [0, 2]), (6000, [1])]
+    assert tracker.buckets(local=False) == [(4000, [0, 2]), (6000, [1])]
     assert tracker.remove(0) is sessions[0]
     assert tracker.remove(0) is None
     assert len(tracker) == 2
     assert tracker.take_expired(5000) == [sessions[2]]
     assert tracker.take_expired(6000) == [sessions[1]]
-    assert tracker.buckets() == []
+    assert tracker.buckets(local=False) == []
 
 
 def test_a_shorter_timeout_counts_from_the_next_touch() -> None:
@@ -87,7 +87,7 @@ def test_a_shorter_timeout_counts_from_the_next_touch() -> None:
     session = tracker.add(1, 60_000, 0)
     session.timeout_ms = 2000
     tracker.touch(session, 0)
-    assert tracker.buckets() == [(3000, [1])]
+    assert tracker.buckets(local=False) == [(3000, [1])]
 
 
 def test_a_session_that_was_due_and_is_heard_of_lives_on() -> None:
@@ -95,7 +95,7 @@ def test_a_session_that_was_due_and_is_heard_of_lives_on() -> None:
     session = tracker.add(1, 2000, 0)
     assert tracker.take_expired(10_000) == [session]
     tracker.touch(session, 10_000)
-    assert tracker.buckets() == [(13_000, [1])]
+    assert tracker.buckets(local=False) == [(13_000, [1])]
 
 
 @pytest.mark.parametrize(("now_ms", "wait_ms"), [(0, 1000), (1, 999), (999, 1), (1000, 1000)])

@@ -31,8 +31,8 @@ def clock() -> HandClock:
     return HandClock()
 
 
-def admitted(throttle: ConnectThrottle, attempts: int, *, renewing: bool = False) -> int:
-    return sum(throttle.admits(renewing=renewing) for _ in range(attempts))
+def admitted(throttle: ConnectThrottle, attempts: int, *, renewing: bool = False, local: bool = False) -> int:
+    return sum(throttle.admits(renewing=renewing, local=local) for _ in range(attempts))
 
 
 def test_off_admits_everybody(clock: HandClock) -> None:
@@ -61,9 +61,11 @@ def test_bucket_holds_no_more_than_its_size(clock: HandClock) -> None:
 
 def test_weights(clock: HandClock) -> None:
     config = ConnectionThrottle(tokens=4, weight_enabled=True, fill_time_ms=1000)
-    # Four global sessions' worth, at three tokens each: as many new sessions, or six renewals at two.
+    # Four global sessions' worth, at three tokens each: as many new sessions, six renewals at two, twelve local ones.
     assert admitted(ConnectThrottle(config, clock, Random(1)), 20) == 4
     assert admitted(ConnectThrottle(config, clock, Random(1)), 20, renewing=True) == 6
+    assert admitted(ConnectThrottle(config, clock, Random(1)), 20, renewing=True, local=True) == 6
+    assert admitted(ConnectThrottle(config, clock, Random(1)), 20, local=True) == 12
 
 
 def test_drop_probability_rises_while_empty_and_falls_again(clock: HandClock) -> None:

@@ -145,6 +145,8 @@ class NotReadOnlyError(KeeperError):
 
 
 class EphemeralOnLocalSessionError(KeeperError):
+    """The session is known to one server only, which does not make it one of the ensemble: it can own nothing."""
+
     code = ErrorCode.EPHEMERAL_ON_LOCAL_SESSION
 
 

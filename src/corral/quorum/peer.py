@@ -13,6 +13,7 @@ from corral.quorum.history import History
 from corral.quorum.leader import Leader
 from corral.quorum.learner import Learning
 from corral.quorum.listening import listening_places
+from corral.quorum.read_only import GRACE_MIN_MS, ReadOnlyServer
 from corral.quorum.serving import Post
 from corral.quorum.vote import Role
 from corral.server.client_port import ClientPort
@@ -78,6 +79,8 @@ class Peer:
         self.client_port = ClientPort(config, machine)
         self._chance = machine.chance
         self.term: Leader | Learning | None = None
+        self.read_only: ReadOnlyServer | None = None
+        """What serves clients that only read, if no leader is found."""
         self.failed: StorageError | None = None
         self.stopped = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
@@ -98,7 +101,8 @@ class Peer:
     @property
     def connections(self) -> Collection[Connection]:
         """Those of clients that are served."""
-        return list(self.server.connections) if self.server is not None else []
+        server = self.server or self.read_only
+        return list(server.connections) if server is not None else []
 
     @property
     def server(self) -> Server | None:
@@ -153,8 +157,9 @@ class Peer:
 
     def crash(self) -> None:
         """End as if the process were killed: nothing more is written or answered. ``stopped`` tells the end."""
-        if self.server is not None:
-            self.server.crash()
+        server = self.server or self.read_only
+        if server is not None:
+            server.crash()
         self._ending = asyncio.get_running_loop().create_task(self.stop())
 
     async def _give_back(self) -> None:
@@ -205,10 +210,34 @@ class Peer:
         began_ms = self._clock.monotonic_ms()
         self._unserved_since_ms = began_ms
         self._stats.count("looking_count")
-        elected = await self.elector.elect(self.history.last_zxid, self.history.current_epoch)
+        reading: asyncio.Task[None] | None = None
+        if self.config.read_only_mode_enabled:
+            reading = asyncio.get_running_loop().create_task(self._serve_read_only(), name="corral-read-only")
+        try:
+            elected = await self.elector.elect(self.history.last_zxid, self.history.current_epoch)
+        finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.wait([reading])
         if elected.role is not Role.OBSERVING:
             self._stats.note("election_time", self._clock.monotonic_ms() - began_ms)
         return elected
+
+    async def _serve_read_only(self) -> None:
+        """Serve those who only read, from when nobody has been found to lead for some time until cancelled."""
+        await asyncio.sleep(max(GRACE_MIN_MS, self.config.tick_time_ms) / 1000)
+        server = ReadOnlyServer(self.config, self._database, self._post())
+        await server.start()
+        log.warning("server %d finds no leader: it serves clients that only read", self.me)
+        self.read_only = server
+        try:
+            await server.stopped.wait()
+        finally:
+            self.read_only = None
+            await server.leave()
+
+    def _post(self) -> Post:
+        return Post(self.me, lambda: self.elector.election.committed, self.client_port)
 
     def _serving(self, epoch: int) -> None:
         self.elector.election.serving(epoch)
@@ -241,6 +270,6 @@ class Peer:
             init_limit=self._init_limit,
             sync_limit=self._sync_limit,
             serving=self._serving,
-            post=Post(self.me, lambda: self.elector.election.committed, self.client_port),
+            post=self._post(),
             elector=self.elector,
         )

@@ -12,6 +12,7 @@ from corral.jute.extensions import QUORUM
 from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
 from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
 from corral.quorum.packets import REQUEST, PacketType, encode_request, encode_sessions, pack
+from corral.server.local_sessions import LocalSessions
 from corral.server.pipeline import WritePipeline, reply_to_sync
 from corral.server.sessions import SessionTracker, first_session_id
 from corral.server.standalone import Server
@@ -113,6 +114,18 @@ class MemberServer(Server):
         self.stats.share(database.stats)
         self.server_id = post.me
         self.post = post
+        if config.quorum.local_sessions_enabled:
+            self.local_sessions = LocalSessions(self, self._upgrade)
+
+    def _upgrade(self, session: Session) -> ErrorCode | None:
+        """Make a local session one of the ensemble: its transaction goes before what it asks next."""
+        if not self.config.quorum.local_sessions_upgrading_enabled:
+            return ErrorCode.EPHEMERAL_ON_LOCAL_SESSION
+        log.info("local session %#x becomes one of the ensemble", session.id & (2**64 - 1))
+        session.local = None
+        self.pipeline.open_session(session.id, session.timeout_ms)
+        body = CREATE_SESSION_TIMEOUT.pack(session.timeout_ms)
+        return self.pipeline.submit(None, session.id, 0, CREATE_SESSION, body, ())
 
     def membership_text(self) -> str:
         """What ``conf`` tells of the ensemble."""
@@ -149,6 +162,15 @@ class LeaderServer(MemberServer):
         self.leading = self.make_pipeline(self._broadcast, LeaderPipeline)
         self.leading.confirmation = self._broadcast.confirmation
         return self.leading
+
+    def may_be_local(self, session_id: int) -> bool:
+        """Whether a session that is in no tree is a local one of this server, or may be one of another."""
+        if self.local_sessions is None:
+            return False
+        session = self.tracker.sessions.get(session_id)
+        if session is not None:
+            return session.local is not None
+        return (session_id >> 56) & 0xFF != self.server_id
 
     def leadership_text(self) -> str:
         """What ``srvr`` tells of a leader."""
@@ -208,7 +230,7 @@ class LeaderServer(MemberServer):
     def revalidate(self, session_id: int, timeout_ms: int, owner: object) -> bool:
         """A client has come to a learner with its session: does it live?"""
         session = self.tracker.sessions.get(session_id)
-        if session is None or session_id in self.leading.closing:
+        if session is None or session.local is not None or session_id in self.leading.closing:
             return False
         if session.connection is not None:
             session.connection.abort()
@@ -246,6 +268,8 @@ class ForwardedWrites:
         self.dirty: dict[Connection, None] = {}
         self._awaited: dict[int, deque[_Awaited]] = {}
         """By session, in the order in which they were asked."""
+        self._afterwards: dict[int, list[Callable[[], None]]] = {}
+        """By session, what is to be done when it waits for nothing any more."""
         self._syncs: deque[tuple[int, _Awaited, bytes]] = deque()
         """Of all sessions: session, request and its body, in the order in which they were asked."""
         self._is_stopped = False
@@ -268,8 +292,11 @@ class ForwardedWrites:
         return self.outstanding > 0
 
     def after_writes_of(self, session_id: int, call: Callable[[], None]) -> bool:
-        """Never: the leader knows what is under way."""
-        return False
+        """Call when all that a session has submitted here is answered; False, and no call, if that is so already."""
+        if session_id not in self._awaited:
+            return False
+        self._afterwards.setdefault(session_id, []).append(call)
+        return True
 
     def open_session(self, session_id: int, timeout_ms: int) -> None:
         """The leader keeps the sessions."""
@@ -288,7 +315,11 @@ class ForwardedWrites:
         identities: Sequence[Identity],
     ) -> ErrorCode | None:
         """Send it to the leader."""
-        assert connection is not None
+        told = None if op == CREATE_SESSION else identities
+        request = pack(REQUEST, -1, encode_request(session_id, xid, op, body), told)
+        if connection is None:
+            self._send(request)
+            return None
         waits = _Awaited(connection, xid, op, self._server.clock.wall_ms())
         if op == OpCode.SYNC:
             if reply_to_sync(body) is None:
@@ -296,8 +327,7 @@ class ForwardedWrites:
             self._syncs.append((session_id, waits, body))
         self._awaited.setdefault(session_id, deque()).append(waits)
         self.outstanding += 1
-        told = None if op == CREATE_SESSION else identities
-        self._send(pack(REQUEST, -1, encode_request(session_id, xid, op, body), told))
+        self._send(request)
         return None
 
     def apply(self, transactions: Sequence[tuple[int, bytes]]) -> None:
@@ -327,6 +357,9 @@ class ForwardedWrites:
                     watches.trigger(changes, zxid)
                     changes.clear()
             waits = self._find(session_id, xid) if session_id in awaited else None
+            if kind == CREATE_SESSION and waits is not None and waits.operation != CREATE_SESSION:
+                # Of a local session that becomes one of the ensemble: nobody waits for that.
+                waits = None
             if waits is not None:
                 waits.reply = (zxid, error, reply)
             if kind == CREATE_SESSION:
@@ -383,6 +416,8 @@ class ForwardedWrites:
             self.dirty[connection] = None
         if not queue:
             del self._awaited[session_id]
+            for call in self._afterwards.pop(session_id, ()):
+                call()
 
     def flush(self) -> None:
         """Send what is queued for the dirty connections."""
@@ -400,7 +435,8 @@ class LearnerSessions(SessionTracker):
 
     def touch(self, session: Session, now_ms: int) -> None:
         """The session was heard of."""
-        self._touched[session.id] = session.timeout_ms
+        if session.local is None:
+            self._touched[session.id] = session.timeout_ms
         super().touch(session, now_ms)
 
     def take_touched(self) -> bytes:
@@ -450,7 +486,11 @@ class LearnerServer(MemberServer):
             yield "observer_master_id", self._leader
 
     def renew(self, connection: Connection, session_id: int, timeout_ms: int) -> None:
-        """Ask the leader whether the session lives."""
+        """Ask the leader whether the session lives, unless it is a local one."""
+        session = self.tracker.sessions.get(session_id)
+        if session is not None and session.local is not None:
+            super().renew(connection, session_id, timeout_ms)
+            return
         connection.begin_handshake()
         self._asked[session_id] = (connection, timeout_ms)
         self._send(pack(PacketType.REVALIDATE, -1, _SESSION.pack(session_id, timeout_ms)))

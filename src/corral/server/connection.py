@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, cast
 from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.ops import (
     AUTH,
+    CLOSE_SESSION,
     DELETE_CONTAINER,
     GET_DATA,
     PING,
@@ -596,7 +597,13 @@ class Connection(asyncio.Protocol):
         if op in ORDERED and not (op == SYNC and self.server.pipeline.is_settled):
             session = self.session
             assert session is not None
-            error = self.server.pipeline.submit(self, session.id, xid, op, body, self.identities)
+            if session.local is None:
+                error = self.server.pipeline.submit(self, session.id, xid, op, body, self.identities)
+            elif op == CLOSE_SESSION:
+                session.local.close(session, self, xid)
+                return
+            else:
+                error = session.local.submit(session, self, xid, op, body)
             if error is None:
                 self.waiting.append(None)
             else:

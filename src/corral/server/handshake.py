@@ -65,10 +65,15 @@ class Handshakes:
         try:
             request = ConnectRequest.decode(reader)
             connection.mirror_read_only = reader.remaining > 0
+            takes_read_only = connection.mirror_read_only and reader.read_boolean()
         except JuteError as error:
             self.server.complaints.warn(
                 "bad frame", "%r sent no connect request: %s; connection closed", connection, error
             )
+            connection.close()
+            return len(data)
+        if self.server.is_read_only and not takes_read_only:
+            log.debug("%r does not want a read-only server: closed", connection)
             connection.close()
             return len(data)
         self._connect(connection, request)
@@ -86,7 +91,7 @@ class Handshakes:
             )
             connection.close()
             return
-        if not server.throttle.admits(renewing=request.session_id != 0):
+        if not server.throttle.admits(renewing=request.session_id != 0, local=server.local_sessions is not None):
             server.stats.count("connection_rejected")
             server.complaints.warn("throttled", "%r comes faster than connections are let in: closed", connection)
             connection.close()
@@ -99,12 +104,20 @@ class Handshakes:
             self._renew(connection, request, timeout_ms)
 
     def _open(self, connection: Connection, timeout_ms: int) -> None:
-        """A new session: it exists once its transaction is on disk."""
+        """A new session: a local one exists at once, any other once its transaction is on disk."""
         server = self.server
+        if server.is_read_only and server.local_sessions is None:
+            log.debug("%r wants a session, and this server can give none: closed", connection)
+            connection.close()
+            return
         session_id = server.tracker.new_id()
         session = server.tracker.add(session_id, timeout_ms, server.clock.monotonic_ms())
         session.connection = connection
         connection.session = session
+        if server.local_sessions is not None:
+            session.local = server.local_sessions
+            self.answer(connection, timeout_ms, session_id, session_password(session_id))
+            return
         connection.begin_handshake()
         server.pipeline.open_session(session_id, timeout_ms)
         server.pipeline.submit(
@@ -153,7 +166,7 @@ class Handshakes:
         payload = bytearray()
         ConnectResponse(0, timeout_ms, session_id, password).encode(payload)
         if connection.mirror_read_only:
-            write_boolean(payload, value=False)
+            write_boolean(payload, self.server.is_read_only)
         connection.out.append(_LENGTH.pack(len(payload)) + payload)
         connection.sent += 1
         self.server.stats.packets_sent += 1

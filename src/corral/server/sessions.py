@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from corral.server.connection import Connection
+    from corral.server.local_sessions import LocalSessions
 
 PASSWORD_SIZE: Final = 16
 NO_PASSWORD: Final = bytes(PASSWORD_SIZE)
@@ -39,7 +40,7 @@ def first_session_id(server_id: int, monotonic_ms: int) -> int:
 class Session:
     """A live session. ``connection`` is the one that holds it, if it is connected."""
 
-    __slots__ = ("bucket_ms", "connection", "id", "owner", "timeout_ms")
+    __slots__ = ("bucket_ms", "connection", "id", "local", "owner", "timeout_ms")
 
     def __init__(self, session_id: int, timeout_ms: int) -> None:
         self.id = session_id
@@ -48,6 +49,8 @@ class Session:
         self.connection: Connection | None = None
         self.owner: object = None
         """Of an ensemble's session, by way of which member its client is connected; None: this one, or nobody yet."""
+        self.local: LocalSessions | None = None
+        """Among whose sessions it is, if only this server knows it."""
 
     def __repr__(self) -> str:
         return f"Session({self.id & _MASK_64:#x}, timeout_ms={self.timeout_ms})"
@@ -114,6 +117,15 @@ class SessionTracker:
         """Milliseconds until the next bucket can be due."""
         return self.tick_ms - now_ms % self.tick_ms
 
-    def buckets(self) -> list[tuple[int, list[int]]]:
-        """Deadline and session ids of each bucket, for the ``dump`` word."""
-        return [(deadline, list(bucket)) for deadline, bucket in sorted(self._buckets.items())]
+    @property
+    def local_count(self) -> int:
+        """How many are known only to this server."""
+        return sum(session.local is not None for session in self.sessions.values())
+
+    def buckets(self, *, local: bool) -> list[tuple[int, list[int]]]:
+        """Deadline and session ids of each bucket, of the local sessions or of all others, for the ``dump`` word."""
+        chosen = (
+            (deadline, [each.id for each in bucket.values() if (each.local is not None) is local])
+            for deadline, bucket in sorted(self._buckets.items())
+        )
+        return [(deadline, ids) for deadline, ids in chosen if ids]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from corral.server.client_port import ClientPort
     from corral.server.clock import Clock
     from corral.server.config import ServerConfig
+    from corral.server.local_sessions import LocalSessions
     from corral.server.pipeline import Commitment
     from corral.server.writes import Writes
     from corral.tree.datatree import DataTree
@@ -73,6 +74,8 @@ class Server:
     """Whether it is the one that ends sessions, and deletes the znodes that have outlived their use."""
     takes_clients = True
     """Whether clients that come to the client port are served."""
+    is_read_only = False
+    """Whether only clients that want to read are served."""
 
     def __init__(
         self,
@@ -117,6 +120,8 @@ class Server:
         self.port = config.client_port
         self.reconfigure: Callable[[ReconfigRequest, int], str] | None = None
         """What becomes of the members; only the leader of an ensemble can change them."""
+        self.local_sessions: LocalSessions | None = None
+        """To whom new sessions belong, if they are to be known only here."""
         self.tree: DataTree
         self.pipeline: Writes
         self.tracker: SessionTracker
@@ -202,6 +207,7 @@ class Server:
             reconfig_enabled=config.tree.reconfig_enabled,
             reconfigure=self.reconfigure,
             quota_exceeded=lambda path: self.stats.quota_exceeded(namespace(path)),
+            is_local=self.may_be_local,
         )
         pipeline = kind(
             tree=self.tree,
@@ -216,6 +222,10 @@ class Server:
             session_ended=self.session_ended,
         )
         return pipeline
+
+    def may_be_local(self, session_id: int) -> bool:
+        """Whether a session that is in no tree may be one that only one server knows; a standalone server has none."""
+        return False
 
     def _make_tracker(self) -> SessionTracker:
         now_ms = self.clock.monotonic_ms()
@@ -307,7 +317,7 @@ class Server:
     # Timers
 
     def _start_timers(self) -> None:
-        if self.owns_sessions:
+        if self.owns_sessions or self.local_sessions is not None:
             self._every("expiry", self._until_expiry_s, self._expire)
         self._every("sweep", lambda: _SWEEP_INTERVAL_S, self._sweep)
         interval_s = self.config.tree.container_check_interval_ms / 1000
@@ -341,7 +351,7 @@ class Server:
             if session.connection is not None and session.connection.is_held_back:
                 # Whatever its client sends lies unread by our doing.
                 self.tracker.touch(session, now_ms)
-            else:
+            elif self.owns_sessions or session.local is not None:
                 self.expire(session.id)
 
     def expire(self, session_id: int) -> bool:
@@ -351,6 +361,9 @@ class Server:
             return False
         log.info("session %#x expires after %d ms", session_id & (2**64 - 1), session.timeout_ms)
         self.stats.count("stale_sessions_expired")
+        if session.local is not None:
+            self.session_ended(None, session_id, 0)
+            return True
         self.pipeline.submit(None, session_id, 0, OpCode.CLOSE_SESSION, b"", ())
         return True
 

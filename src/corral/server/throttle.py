@@ -30,14 +30,15 @@ class ConnectThrottle:
         """Tokens that are missing from a full bucket."""
         return self._size - self.tokens
 
-    def admits(self, *, renewing: bool) -> bool:
-        """Take the tokens of one connect request; False if it is to be dropped."""
+    def admits(self, *, renewing: bool, local: bool = False) -> bool:
+        """Take the tokens of one connect request; False if it is to be dropped. ``local``: new sessions are local."""
         config = self.config
         if config.tokens <= 0:
             return True
         cost = 1
         if config.weight_enabled:
-            cost = config.renew_session_weight if renewing else config.global_session_weight
+            new = config.local_session_weight if local else config.global_session_weight
+            cost = config.renew_session_weight if renewing else new
         now_ms = self.clock.monotonic_ms()
         fillings = (now_ms - self._filled_ms) // config.fill_time_ms
         if fillings > 0:

@@ -83,7 +83,9 @@ class FourLetterWords:
         return "imok"
 
     def isro(self, _: bytes) -> str:
-        return "rw" if self.is_serving else "null"
+        if not self.is_serving:
+            return "null"
+        return "ro" if self.server.is_read_only else "rw"
 
     def gtmk(self, _: bytes) -> str:
         return str(self.trace_mask)
@@ -128,11 +130,15 @@ class FourLetterWords:
         return "".join(f"{key}={value}\n" for key, value in lines.items()) + server.membership_text()
 
     def srvr(self, _: bytes) -> str:
-        return f"Zookeeper version: {version_line()}\n{self._state()}"
+        return f"{self._heading()}{self._state()}"
 
     def stat(self, _: bytes) -> str:
         clients = "".join(f" {_brief(connection)}\n" for connection in self.server.connections)
-        return f"Zookeeper version: {version_line()}\nClients:\n{clients}\n{self._state()}"
+        return f"{self._heading()}Clients:\n{clients}\n{self._state()}"
+
+    def _heading(self) -> str:
+        notice = "READ-ONLY mode; serving only read-only clients\n" if self.server.is_read_only else ""
+        return f"Zookeeper version: {version_line()}\n{notice}"
 
     def _state(self) -> str:
         server = self.server
@@ -156,12 +162,10 @@ class FourLetterWords:
         server = self.server
         now_ms = server.clock.monotonic_ms()
         lines = ["SessionTracker dump:"]
+        if server.local_sessions is not None:
+            lines.extend(self._session_sets("Local ", now_ms, local=True))
         if server.owns_sessions:
-            buckets = server.tracker.buckets()
-            lines.append(f"Session Sets ({len(buckets)})/({len(server.tracker)}):")
-            for deadline_ms, session_ids in buckets:
-                lines.append(f"{len(session_ids)} expire at {_java_date(deadline_ms - now_ms)}:")
-                lines.extend(f"\t0x{_unsigned(session_id):x}" for session_id in session_ids)
+            lines.extend(self._session_sets("" if server.local_sessions is None else "Global ", now_ms, local=False))
         else:
             sessions = server.tree.sessions
             lines.append(f"Global Sessions({len(sessions)}):")
@@ -185,6 +189,13 @@ class FourLetterWords:
                 for member in members
             )
         return "\n".join(lines) + "\n"
+
+    def _session_sets(self, kind: str, now_ms: int, *, local: bool) -> Iterator[str]:
+        buckets = self.server.tracker.buckets(local=local)
+        yield f"{kind}Session Sets ({len(buckets)})/({sum(len(ids) for _, ids in buckets)}):"
+        for deadline_ms, session_ids in buckets:
+            yield f"{len(session_ids)} expire at {_java_date(deadline_ms - now_ms)}:"
+            yield from (f"\t0x{_unsigned(session_id):x}" for session_id in session_ids)
 
     def wchs(self, _: bytes) -> str:
         by_path = list(self.server.watches.data_watches())
@@ -262,7 +273,7 @@ class FourLetterWords:
         yield "ephemerals_count", tree.ephemeral_count()
         yield "approximate_data_size", tree.data_size
         yield "global_sessions", len(tree.sessions)
-        yield "local_sessions", 0
+        yield "local_sessions", server.tracker.local_count
         yield "open_file_descriptor_count", _open_descriptors()
         yield "max_file_descriptor_count", soft_limit
         yield "connection_drop_probability", server.throttle.drop_probability

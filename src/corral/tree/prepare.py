@@ -13,6 +13,7 @@ from corral.jute.checksums import crc32
 from corral.jute.errors import (
     BadArgumentsError,
     BadVersionError,
+    EphemeralOnLocalSessionError,
     ErrorCode,
     KeeperError,
     MarshallingError,
@@ -50,6 +51,7 @@ from corral.jute.primitives import JuteError, Reader, write_int
 from corral.jute.records import (
     Acl,
     CloseSessionTxn,
+    CreateRequest,
     ErrorTxn,
     MultiHeader,
     MultiTxn,
@@ -102,11 +104,14 @@ class Preparer:
         reconfig_enabled: bool = False,
         reconfigure: Callable[[ReconfigRequest, int], str] | None = None,
         quota_exceeded: Callable[[bytes], None] | None = None,
+        is_local: Callable[[int], bool] = lambda _: False,
     ) -> None:
         """``quota_exceeded`` learns the path of each request that a hard quota refuses.
 
         ``reconfigure`` gives the text of the configuration that a request asks for, in the transaction with that zxid,
         or raises a KeeperError; None where there are no members to change.
+
+        ``is_local`` tells whether a session that is not in the tree lives all the same, by one server's word.
         """
         self.tree = tree
         self.access = access
@@ -116,6 +121,7 @@ class Preparer:
         self.reconfig_enabled = reconfig_enabled
         self._reconfigure = reconfigure
         self._quota_exceeded = quota_exceeded
+        self._is_local = is_local
         self.closing: set[int] = set()
         self.states = PendingStates(tree, digests=digests)
         self._new_ephemerals: dict[int, dict[bytes, None]] = {}
@@ -187,12 +193,16 @@ class Preparer:
         if session_id not in self.tree.sessions:
             self.closing.discard(session_id)
 
-    def check_session(self, session_id: int) -> None:
-        """SessionExpired unless the session lives."""
-        if session_id in self.closing or (
-            session_id not in self.tree.sessions and session_id not in self._new_sessions
-        ):
-            raise SessionExpired
+    def check_session(self, session_id: int, *, for_ephemeral: bool = False) -> None:
+        """SessionExpired unless the session lives; a local one can own nothing: EphemeralOnLocalSessionError."""
+        if session_id not in self.closing:
+            if session_id in self.tree.sessions or session_id in self._new_sessions:
+                return
+            if self._is_local(session_id):
+                if for_ephemeral:
+                    raise EphemeralOnLocalSessionError
+                return
+        raise SessionExpired
 
     def _set_data(
         self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int, time_ms: int
@@ -287,7 +297,7 @@ class Preparer:
         if flags > 3 or op == CREATE_TTL:
             self._check_ttl(op, mode, ttl_ms)
         if session_id not in self.tree.sessions or session_id in self.closing:
-            self.check_session(session_id)
+            self.check_session(session_id, for_ephemeral=is_ephemeral)
         if path_length == -1:
             raise MarshallingError
         given = body[4:at]
@@ -602,6 +612,19 @@ def _split_multi(body: bytes) -> list[tuple[int, bytes]]:
             operations.append((op, body[start : reader.position]))
     except JuteError:
         raise MarshallingError from None
+
+
+def creates_ephemeral(op: int, body: bytes) -> bool:
+    """Whether a create, or one in a multi, asks for an ephemeral znode; not if the request cannot be read at all."""
+    try:
+        if op == MULTI:
+            return any(creates_ephemeral(*each) for each in _split_multi(body))
+        if op not in (CREATE, CREATE2):
+            return False
+        known = _CREATE_MODES.get(CreateRequest.from_bytes(body).flags)
+    except (JuteError, KeeperError):
+        return False
+    return known is not None and known[0].is_ephemeral
 
 
 def error_record(code: int) -> bytes:

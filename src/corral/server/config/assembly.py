@@ -210,6 +210,12 @@ class Assembly:
                 logging.WARNING,
                 f"{entry.place}: peerType={entry.text} does not count, by its line server.{config.server_id} is {role}",
             )
+        if config.read_only_mode_enabled and not quorum.local_sessions_enabled:
+            self.say(
+                logging.WARNING,
+                f"{self.chosen['readonlymode.enabled'].place}: readonlymode.enabled=true serves nobody without"
+                " localSessionsEnabled=true",
+            )
         voters = sum(member.is_participant for member in quorum.members.values())
         if voters <= 2 and not quorum.groups:
             self.say(logging.WARNING, f"{self.origin}: {voters} voting servers survive no failure; three survive one")

@@ -341,6 +341,10 @@ class QuorumConfig:
     """Committed transactions that are kept in memory for members that were away for a moment."""
     snapshot_size_factor: float = setting("snapshotSizeFactor", Fraction(-LONG_MAX, LONG_MAX), 0.33)
     """More of the log than this share of a snapshot is not sent to a member; below 0 none is."""
+    local_sessions_enabled: bool = setting("localSessionsEnabled", Switch(), False, Source.FILE)
+    """A new session is known only to the server that has it, until it needs to be known to all."""
+    local_sessions_upgrading_enabled: bool = setting("localSessionsUpgradingEnabled", Switch(), False, Source.FILE)
+    """A local session becomes one of the ensemble when it creates an ephemeral znode; otherwise that is refused."""
     observer_reconnect_delay_ms: int = setting("observer.reconnectDelayMs", Whole(minimum=0, below=0), 0)
     """An observer that loses its leader waits for a random time up to this before it looks for another."""
 
@@ -425,7 +429,7 @@ class ServerConfig:
     four_letter_words: frozenset[str] = setting("4lw.commands.whitelist", Names(), frozenset({"srvr"}))
     """The administrative words that are answered. ``*`` is every one; ``srvr`` is always among them."""
     read_only_mode_enabled: bool = setting("readonlymode.enabled", Switch(), False, Source.JVM)
-    """Concerns a standalone server only in that ``isro`` is answered."""
+    """A member that finds no leader serves clients that only read. Any server answers ``isro``."""
     server_id: int | None = None
     """The number in ``myid``, if there is such a file. A standalone server works without."""
     file: Path | None = field(default=None, compare=False)

@@ -76,7 +76,7 @@ OTHER_KEYS: Final[Mapping[str, OtherKey]] = {
         group(
             Standing.NOT_SUPPORTED_YET,
             """
-            localSessionsEnabled localSessionsUpgradingEnabled enableEagerACLCheck forceSnapshotSync
+            enableEagerACLCheck forceSnapshotSync
             quorum.auth.enableSasl quorum.auth.serverRequireSasl quorum.auth.learnerRequireSasl
             messageTracker.Enabled test.allowDiscontinuousProposals
             """,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from corral.jute.extensions import QUORUM
@@ -10,6 +10,7 @@ from corral.quorum.broadcast import Broadcast
 from corral.quorum.confirmation import Confirmation
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.packets import PacketReader, PacketType
+from corral.server.machine import Machine
 from corral.server.stats import ServerStats
 
 ENSEMBLE = parse_ensemble("\n".join(f"server.{sid}=h{sid}:2888:3888:participant" for sid in range(1, 6)))
@@ -132,6 +133,7 @@ class _Disk:
 
     def __init__(self) -> None:
         self.database = self
+        self.machine = Machine()
         self.stats = ServerStats(0)
         self.durable: Callable[[], None] = lambda: None
 
@@ -141,7 +143,7 @@ class _Disk:
     def sync(self, done: Callable[[], None]) -> None:
         self.durable = done
 
-    def note(self, zxid: int, entry: bytes) -> None:
+    def note(self, transactions: Sequence[tuple[int, bytes]]) -> None:
         return
 
 

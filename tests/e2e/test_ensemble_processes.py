@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -46,8 +47,8 @@ def number(directory: Path, sid: int) -> int:
 
 def modes(directory: Path) -> dict[str, str]:
     """What the servers are by ``corral ensemble status``."""
-    lines = [line.partition(": Mode: ") for line in run("ensemble", "status", directory).output.splitlines()]
-    return {server: mode for server, found, mode in lines if found}
+    told = json.loads(run("ensemble", "status", directory, "--json").stdout)
+    return {each["server"]: each["mode"] for each in told if each["mode"]}
 
 
 def test_life_of_an_ensemble(directory: Path) -> None:
@@ -78,6 +79,45 @@ def test_life_of_an_ensemble(directory: Path) -> None:
         while "has no leader" not in result.output:
             result = run("status", directory / str(sid) / "zoo.cfg")
         assert result.exit_code == 1
+
+
+LOCAL_SSH = """#!/bin/sh
+# Every host is this one.
+shift 3
+exec sh -c "$*"
+"""
+
+
+def test_hosts_of_a_file(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "ssh"
+    program.parent.mkdir()
+    program.write_text(LOCAL_SSH)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    hosts = tmp_path / "hosts"
+    configurations = [directory / str(sid) / "zoo.cfg" for sid in (1, 2, 3)]
+    hosts.write_text("".join(f"host-{n} {path}\n" for n, path in enumerate(configurations)))
+
+    def command(verb: str, *options: str) -> Result:
+        return run("ensemble", verb, hosts, "--remote-command", f"{sys.executable} -m corral", *options)
+
+    assert command("status").exit_code == 1
+    result = command("start")
+    assert result.exit_code == 0, result.output
+    told = json.loads(command("status", "--json").stdout)
+    assert sorted(each["mode"] for each in told) == ["follower", "follower", "leader"]
+    leader = next(each["server"] for each in told if each["mode"] == "leader")
+    before = {path: number(directory, sid) for sid, path in enumerate(configurations, 1)}
+    result = command("restart")
+    assert result.exit_code == 0, result.output
+    told_of = [line.partition(":")[0] for line in result.output.splitlines() if "Stopping" in line]
+    assert len(told_of) == 3
+    assert told_of[-1] == leader
+    assert all(number(directory, sid) != before[path] for sid, path in enumerate(configurations, 1))
+    result = command("stop")
+    assert result.exit_code == 0, result.output
+    assert list(directory.rglob("*.pid")) == []
+    assert all(each["running"] is False for each in json.loads(command("status", "--json").stdout))
 
 
 def test_one_server_becomes_three(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -18,11 +19,21 @@ FAKE_SSH = """#!/bin/sh
 host=$3
 shift 3
 eval "set -- $*"
-printf '%s|%s|%s|%s\\n' "$host" "$1" "$2" "$3" >> "${0%/*}/calls"
+printf '%s|%s\\n' "$host" "$*" >> "${0%/*}/calls"
 case $host in
-a) echo "Mode: leader" ;;
 down) echo "ssh: connect to host down port 22: No route to host" >&2; exit 255 ;;
-*) echo "Mode: follower" ;;
+old) echo "Mode: follower"; exit 0 ;;
+esac
+mode=follower
+[ $host = a ] && mode=leader
+[ $host = alone ] && mode=read-only
+case "$2 $host" in
+"status lost") echo '{"address": "x:1", "running": true, "mode": null, "zxid": null, "clients": null}'; exit 1 ;;
+status*)
+    echo "Welcome to $host"
+    echo '{"address": "x:1", "running": true, "mode": "'$mode'", "zxid": "0x1f", "clients": 3}' ;;
+"start b") echo "Starting corral ... already running as process 7."; exit 1 ;;
+*) echo "$2 done" ;;
 esac
 """
 
@@ -78,6 +89,10 @@ def test_target_without_servers(tmp_path: Path) -> None:
     assert "hosts, line 2: 'host-a' is not a host and the path of a configuration" in run("start", hosts).output
     hosts.write_text("-oProxyCommand=x /zoo.cfg\n")
     assert "is not a host" in run("start", hosts).output
+    hosts.write_text("a /zoo.cfg\nb /zoo.cfg\na  /zoo.cfg\n")
+    assert "hosts, line 3: the server of line 1 is named again" in run("start", hosts).output
+    hosts.write_bytes(b"\xff\n")
+    assert "cannot read" in run("start", hosts).output
 
 
 @pytest.fixture
@@ -92,31 +107,102 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program.parent / "calls"
 
 
+def hosts_file(directory: Path, *names: str) -> Path:
+    hosts = directory / "hosts"
+    hosts.write_text("".join(f"{name} /zoo.cfg\n" for name in names))
+    return hosts
+
+
 def test_hosts_are_asked_over_ssh(tmp_path: Path, calls: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("a  /etc/zoo.cfg   # the first\nb\t/my files/zoo's.cfg\n")
     result = run("status", hosts, "--remote-command", "/opt/corral")
     assert result.exit_code == 0
-    assert result.output == "a: Mode: leader\nb: Mode: follower\n"
-    expected = {"a|/opt/corral|status|/etc/zoo.cfg", "b|/opt/corral|status|/my files/zoo's.cfg"}
+    assert result.output.splitlines() == [
+        "SERVER  MODE      ZXID  CLIENTS  ADDRESS",
+        "a       leader    0x1f  3        x:1",
+        "b       follower  0x1f  3        x:1",
+    ]
+    expected = {"a|/opt/corral status --json /etc/zoo.cfg", "b|/opt/corral status --json /my files/zoo's.cfg"}
     assert set(calls.read_text().splitlines()) == expected
 
 
+def test_who_does_not_serve_is_told_why(tmp_path: Path, calls: Path) -> None:
+    result = run("status", hosts_file(tmp_path, "a", "lost", "alone", "down", "old"))
+    assert result.exit_code == 1
+    assert [line.split()[:2] for line in result.output.splitlines()[1:6]] == [
+        ["a", "leader"],
+        ["lost", "no"],
+        ["alone", "read-only"],
+        ["down", "unknown"],
+        ["old", "unknown"],
+    ]
+    assert result.output.splitlines()[6:] == [
+        "down: ssh: connect to host down port 22: No route to host",
+        "old: Mode: follower",
+    ]
+
+
+def test_status_as_json(tmp_path: Path, calls: Path) -> None:
+    result = run("status", hosts_file(tmp_path, "a", "down"), "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.output) == [
+        {
+            "server": "a",
+            "address": "x:1",
+            "running": True,
+            "mode": "leader",
+            "zxid": "0x1f",
+            "clients": 3,
+            "error": None,
+        },
+        {"server": "down", "error": "ssh: connect to host down port 22: No route to host"},
+    ]
+
+
+def restarted(calls: Path) -> list[str]:
+    told = [line.partition("|") for line in calls.read_text().splitlines()]
+    return [host for host, _, command in told if " restart " in command]
+
+
 def test_leader_is_restarted_last(tmp_path: Path, calls: Path) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.write_text("a /zoo.cfg\nb /zoo.cfg\nc /zoo.cfg\n")
-    assert run("restart", hosts).exit_code == 0
-    told = [line.split("|") for line in calls.read_text().splitlines()]
-    assert [host for host, _, verb, _ in told if verb == "restart"] == ["b", "c", "a"]
+    assert run("restart", hosts_file(tmp_path, "a", "b", "c")).exit_code == 0
+    assert restarted(calls) == ["b", "c", "a"]
+
+
+def test_who_does_not_serve_is_restarted_first_and_nobody_else_if_it_does_not_come_back(
+    tmp_path: Path, calls: Path
+) -> None:
+    result = run("restart", hosts_file(tmp_path, "a", "b", "lost"))
+    assert result.exit_code == 1
+    assert restarted(calls) == ["lost"]
+    assert result.stderr == "lost is not back: b, a not restarted\n"
+
+
+def test_nobody_waits_for_the_first_where_nobody_serves(tmp_path: Path, calls: Path) -> None:
+    assert run("restart", hosts_file(tmp_path, "lost", "alone")).exit_code == 1
+    assert restarted(calls) == ["lost", "alone"]
+
+
+def test_who_runs_already_need_not_be_started(tmp_path: Path, calls: Path) -> None:
+    result = run("start", hosts_file(tmp_path, "a", "b"))
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "a: start done",
+        "b: Starting corral ... already running as process 7.",
+        "a: leader",
+        "b: follower",
+    ]
 
 
 def test_host_that_does_not_answer(tmp_path: Path, calls: Path) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.write_text("a /zoo.cfg\ndown /zoo.cfg\n")
+    hosts = hosts_file(tmp_path, "a", "down")
     for verb in ("start", "stop", "status", "restart"):
         result = run(verb, hosts)
         assert result.exit_code == 1
         assert "down: ssh: connect to host down port 22: No route to host" in result.output
+    assert run("start", hosts).stderr == "start failed for 1 of 2: down\n"
+    assert run("stop", hosts).stderr == "stop failed for 1 of 2: down\n"
 
 
 def test_no_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,4 +210,4 @@ def test_no_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts.write_text("a /zoo.cfg\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     result = run("stop", hosts)
-    assert (result.exit_code, result.output) == (1, "a: cannot run ssh: No such file or directory\n")
+    assert (result.exit_code, result.stdout) == (1, "a: cannot run ssh: No such file or directory\n")

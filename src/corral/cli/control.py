@@ -1,6 +1,7 @@
 """``corral start``, ``stop``, ``restart`` and ``status``: the verbs of zkServer.sh, for a server in the background."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import click
 
 from corral.cli.configuration import Request, configuration_options, listening_place, read_configuration
 from corral.cli.pidfile import PidFile
-from corral.cli.words import ask
+from corral.cli.standing import PROBE_S, Standing, ask_standing
 from corral.server.config import ServerConfig
 
 __all__ = ["Background", "restart", "start", "status", "stop"]
@@ -23,7 +24,6 @@ __all__ = ["Background", "restart", "start", "status", "stop"]
 POLL_S: Final = 0.05
 PATIENCE_S: Final = 60.0
 """How long to wait for a server to answer, or to end. Loading a large database can take as long."""
-PROBE_S: Final = 2.0
 LOG_LINES_SHOWN: Final = 20
 
 
@@ -67,19 +67,21 @@ class Background:
         except OSError as error:
             return failed(str(error), "NOT STOPPED")
 
-    def status(self) -> int:
+    def status(self, *, as_json: bool = False) -> int:
         """Ask it for its mode. Returns the exit status of the command."""
         host, port = listening_place(self.config)
+        standing = self._standing()
+        if as_json:
+            click.echo(json.dumps(standing.to_json()))
+            return 0 if standing.mode is not None else 1
         click.echo(f"Client port found: {port}. Client address: {host}.")
-        answer = self._answer()
-        if answer is None:
+        if not standing.is_running:
             click.echo(f"No answer from {host}:{port}. The server is probably not running.")
             return 1
-        mode = mode_in(answer)
-        if mode is None:
+        if standing.mode is None:
             click.echo("The server runs, but serves nobody: it has no leader.")
             return 1
-        click.echo(mode)
+        click.echo(f"Mode: {standing.mode}")
         return 0
 
     def _stop(self) -> int:
@@ -178,22 +180,12 @@ class Background:
 
     def _has_started(self) -> bool:
         """Whether it serves; a member of an ensemble may need others for that, and has only to answer."""
-        answer = self._answer()
-        if not answer:
-            return False
-        return self.config.is_member or mode_in(answer) is not None
+        standing = self._standing()
+        return standing.mode is not None or (standing.is_running and self.config.is_member)
 
-    def _answer(self) -> str | None:
-        """What it says to ``srvr``; None if it does not answer."""
-        try:
-            return ask(*listening_place(self.config), "srvr", PROBE_S)
-        except OSError:
-            return None
-
-
-def mode_in(answer: str) -> str | None:
-    """The line of an answer to ``srvr`` that tells the mode; None if nobody is served."""
-    return next((line for line in answer.splitlines() if line.startswith("Mode: ")), None)
+    def _standing(self) -> Standing:
+        """What it says to ``srvr``."""
+        return ask_standing(*listening_place(self.config))
 
 
 def failed(reason: str, headline: str = "FAILED TO START") -> int:
@@ -244,6 +236,7 @@ def restart(request: Request) -> None:
 
 @click.command()
 @configuration_options
-def status(request: Request) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def status(request: Request, as_json: bool) -> None:
     """Say whether the server answers, and in which mode."""
-    sys.exit(Background.of(request).status())
+    sys.exit(Background.of(request).status(as_json=as_json))

@@ -2,110 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from corral.cli.ensemble_files import (
-    PORTS_PER_MEMBER,
-    free_ports,
-    member_configurations,
-    ports_from,
-    write_files,
-)
+from corral.cli.ensemble_files import PORTS_PER_MEMBER, free_ports, ports_from, write_files
+from corral.cli.ensemble_members import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from corral.cli.ensemble_members import Health, Member, Outcome
+
 __all__ = ["ensemble"]
 
-COMMAND_LIMIT_S: Final = 180.0
-"""How long one command on one host may take; starting a server alone may take a minute."""
 PATIENCE_S: Final = 60.0
 """How long to wait until all members serve."""
-POLL_S: Final = 0.3
-SSH: Final = ("ssh", "-o", "BatchMode=yes")
-"""Asks for no password: a command that waits for one on each of many hosts is of no use."""
+COLUMNS: Final = ("SERVER", "MODE", "ZXID", "CLIENTS", "ADDRESS")
+ALREADY_RUNNING: Final = "already running as process"
+"""What ``corral start`` says of a server that it need not start."""
 
 
-class Outcome(NamedTuple):
-    """What a command on one host came to."""
-
-    status: int
-    lines: list[str]
-
-    @property
-    def mode(self) -> str | None:
-        """What ``status`` says that the server is."""
-        modes = [line.removeprefix("Mode: ") for line in self.lines if line.startswith("Mode: ")]
-        return modes[0] if modes else None
-
-
-class Member(NamedTuple):
-    """One server, and how its commands are run."""
-
-    name: str
-    """For messages."""
-    corral: tuple[str, ...]
-    """What runs ``corral`` where the server is; a verb and the configuration follow."""
-    configuration: str
-
-    def run(self, verb: str) -> Outcome:
-        """Run a verb of ``corral`` there."""
-        try:
-            done = subprocess.run(
-                [*self.corral, verb, self.configuration],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=COMMAND_LIMIT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Outcome(1, [f"no end of corral {verb} within {COMMAND_LIMIT_S:g} s"])
-        except OSError as error:
-            return Outcome(1, [f"cannot run {self.corral[0]}: {error.strerror}"])
-        return Outcome(done.returncode, done.stdout.decode("utf-8", "replace").splitlines())
-
-
-def members_of(target: Path, remote_command: str) -> list[Member]:
-    """The servers of a directory that ``init`` has written, or of a file of hosts.
-
-    Raises:
-        click.ClickException: there are none.
-    """
-    if target.is_dir():
-        here = (sys.executable, "-m", "corral")
-        found = [Member(f"server {path.parent.name}", here, str(path)) for path in member_configurations(target)]
-    else:
-        found = list(members_of_hosts(target, remote_command))
-    if not found:
-        raise click.ClickException(f"{target} names no server")
-    return found
-
-
-def members_of_hosts(path: Path, remote_command: str) -> list[Member]:
-    """The servers of a file with a host and the path of a configuration on each line."""
-    found = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        words = line.partition("#")[0].split(maxsplit=1)
-        if not words:
-            continue
-        if len(words) == 1 or words[0].startswith("-"):
-            raise click.ClickException(f"{path}, line {number}: {line!r} is not a host and the path of a configuration")
-        host, configuration = words[0], words[1].strip()
-        found.append(Member(host, (*SSH, host, remote_command), shlex.quote(configuration)))
-    return found
-
-
-def report(member: Member, outcome: Outcome) -> None:
-    for line in outcome.lines:
+def report(member: Member, lines: Sequence[str]) -> None:
+    for line in lines:
         click.echo(f"{member.name}: {line}")
 
 
@@ -114,40 +39,81 @@ def run_on_all(members: Sequence[Member], verb: str) -> list[Outcome]:
     with ThreadPoolExecutor(len(members)) as hands:
         outcomes = list(hands.map(lambda member: member.run(verb), members))
     for member, outcome in zip(members, outcomes, strict=True):
-        report(member, outcome)
+        report(member, outcome.lines)
     return outcomes
+
+
+def ask_all(members: Sequence[Member]) -> list[Health]:
+    with ThreadPoolExecutor(len(members)) as hands:
+        return list(hands.map(lambda member: member.health(), members))
+
+
+def say_who_failed(members: Sequence[Member], went_well: Sequence[bool], verb: str) -> bool:
+    """Name those for which a verb did not work; returns whether there are none."""
+    failed = [member.name for member, well in zip(members, went_well, strict=True) if not well]
+    if failed:
+        click.echo(f"{verb} failed for {len(failed)} of {len(members)}: {', '.join(failed)}", err=True)
+    return not failed
 
 
 def await_service(members: Sequence[Member]) -> bool:
     """Wait until all of them serve; says what they are."""
     give_up_at = time.monotonic() + PATIENCE_S
     while True:
-        with ThreadPoolExecutor(len(members)) as hands:
-            outcomes = list(hands.map(lambda member: member.run("status"), members))
-        is_late = time.monotonic() > give_up_at
-        if is_late or all(outcome.mode for outcome in outcomes):
+        found = ask_all(members)
+        if all(health.mode for health in found) or time.monotonic() > give_up_at:
             break
-        time.sleep(POLL_S)
-    for member, outcome in zip(members, outcomes, strict=True):
-        if outcome.mode:
-            click.echo(f"{member.name}: {outcome.mode}")
-        else:
-            report(member, outcome)
-    return all(outcome.mode for outcome in outcomes)
+        time.sleep(max(member.poll_s for member in members))
+    for member, health in zip(members, found, strict=True):
+        report(member, [health.mode or why_not(health)])
+    return all(health.mode for health in found)
+
+
+def why_not(health: Health) -> str:
+    """Why a server does not serve."""
+    standing = health.standing
+    if standing is None:
+        return health.complaint or ""
+    if standing.mode is not None:
+        return standing.mode
+    return "no leader" if standing.is_running else "not running"
+
+
+def show(members: Sequence[Member], found: Sequence[Health]) -> None:
+    """Print a table of how the servers stand, and why some cannot be told of."""
+    rows: list[Sequence[str]] = [COLUMNS]
+    for member, health in zip(members, found, strict=True):
+        each = health.standing
+        if each is None:
+            rows.append((member.name, "unknown", "", "", ""))
+            continue
+        clients = "" if each.clients is None else str(each.clients)
+        rows.append((member.name, each.mode or why_not(health), each.zxid or "", clients, each.address))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for member, health in zip(members, found, strict=True):
+        report(member, (health.complaint or "").splitlines())
+
+
+def as_json(member: Member, health: Health) -> dict[str, object]:
+    told = health.standing.to_json() if health.standing is not None else {}
+    return {"server": member.name, **told, "error": health.complaint}
 
 
 def restart_in_turn(members: Sequence[Member]) -> bool:
-    """Restart one after the other, the leader last: as long as most others are up, clients go on."""
-    with ThreadPoolExecutor(len(members)) as hands:
-        modes = list(hands.map(lambda member: member.run("status").mode, members))
-    in_turn = sorted(range(len(members)), key=lambda n: modes[n] == "leader")
-    was_serving = any(modes)
-    for n in in_turn:
+    """Restart one after the other: first who does not serve, the leader last, and each once the one before is back."""
+    found = ask_all(members)
+    modes = [health.mode for health in found]
+    order = sorted(range(len(members)), key=lambda n: (modes[n] is not None, modes[n] == "leader"))
+    for done, n in enumerate(order):
         outcome = members[n].run("restart")
-        report(members[n], outcome)
-        if outcome.status != 0:
-            return False
-        if was_serving and not await_service([members[n]]):
+        report(members[n], outcome.lines)
+        # Without a quorum nobody would be back before the others are.
+        is_back = outcome.status == 0 and (not any(modes) or await_service([members[n]]))
+        if not is_back:
+            left = ", ".join(members[other].name for other in order[done + 1 :])
+            click.echo(f"{members[n].name} is not back{f': {left} not restarted' if left else ''}", err=True)
             return False
     return await_service(members)
 
@@ -195,12 +161,11 @@ remote_option = click.option(
 @target_argument
 @remote_option
 def start(target: Path, remote_command: str) -> None:
-    """Start all servers in the background, and wait until they serve."""
+    """Start all servers in the background that do not run yet, and wait until all of them serve."""
     members = members_of(target, remote_command)
     outcomes = run_on_all(members, "start")
-    if any(outcome.status for outcome in outcomes):
-        sys.exit(1)
-    sys.exit(0 if await_service(members) else 1)
+    went_well = [each.status == 0 or any(ALREADY_RUNNING in line for line in each.lines) for each in outcomes]
+    sys.exit(0 if say_who_failed(members, went_well, "start") and await_service(members) else 1)
 
 
 @ensemble.command()
@@ -208,18 +173,24 @@ def start(target: Path, remote_command: str) -> None:
 @remote_option
 def stop(target: Path, remote_command: str) -> None:
     """Stop all servers."""
-    outcomes = run_on_all(members_of(target, remote_command), "stop")
-    sys.exit(1 if any(outcome.status for outcome in outcomes) else 0)
+    members = members_of(target, remote_command)
+    outcomes = run_on_all(members, "stop")
+    sys.exit(0 if say_who_failed(members, [each.status == 0 for each in outcomes], "stop") else 1)
 
 
 @ensemble.command()
 @target_argument
 @remote_option
-def status(target: Path, remote_command: str) -> None:
-    """Say of each server whether it leads, follows or observes; the exit status is 0 if all serve."""
+@click.option("--json", "wants_json", is_flag=True, help="Print a list of JSON objects.")
+def status(target: Path, remote_command: str, wants_json: bool) -> None:
+    """Say of each server what it is, its last zxid, and how many clients it has; the exit status is 0 if all serve."""
     members = members_of(target, remote_command)
-    outcomes = run_on_all(members, "status")
-    sys.exit(0 if all(outcome.mode for outcome in outcomes) else 1)
+    found = ask_all(members)
+    if wants_json:
+        click.echo(json.dumps([as_json(*each) for each in zip(members, found, strict=True)], indent=2))
+    else:
+        show(members, found)
+    sys.exit(0 if all(health.mode for health in found) else 1)
 
 
 @ensemble.command()

@@ -7,12 +7,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from corral.jute.records import CloseSessionTxn, DeleteTxn, ErrorTxn, MultiTxn
+from corral.simulation.invariants import Invariant
 from corral.simulation.workload import QUEUE
 from corral.storage.txnlog.entry import decode_entry, decode_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from corral.simulation.invariants import Broke
     from corral.simulation.ledger import Ledger
     from corral.simulation.machine import Member
     from corral.simulation.workload import Testimony, Written
@@ -56,15 +58,19 @@ def _text(path: Any) -> str:
     return path.decode() if isinstance(path, bytes) else str(path)
 
 
-def check_history(ledger: Ledger, testimony: Testimony) -> Iterator[str]:
+def check_history(ledger: Ledger, testimony: Testimony, broke: Broke) -> None:
     """Everything that is wrong with what clients were told."""
     chronicle = Chronicle(ledger)
     if not chronicle.is_whole:
         return
-    yield from _check_acknowledged(chronicle, testimony)
-    yield from _check_real_time(testimony.writes)
-    yield from _check_sequence(testimony.writes)
-    yield from _check_reads(chronicle, testimony)
+    for invariant, found in (
+        (Invariant.ACKNOWLEDGED, _check_acknowledged(chronicle, testimony)),
+        (Invariant.REAL_TIME, _check_real_time(testimony.writes)),
+        (Invariant.SEQUENCE, _check_sequence(testimony.writes)),
+        (Invariant.READ, _check_reads(chronicle, testimony)),
+    ):
+        for each in found:
+            broke(invariant, each)
 
 
 def _check_acknowledged(chronicle: Chronicle, testimony: Testimony) -> Iterator[str]:
@@ -121,7 +127,7 @@ def _check_reads(chronicle: Chronicle, testimony: Testimony) -> Iterator[str]:
             )
 
 
-def check_replicas(members: Iterable[Member]) -> Iterator[str]:
+def check_replicas(members: Iterable[Member], broke: Broke) -> None:
     """All members hold the same, and nothing of a session that has ended."""
     first: tuple[Member, dict[bytes, bytes]] | None = None
     for member in members:
@@ -129,7 +135,7 @@ def check_replicas(members: Iterable[Member]) -> Iterator[str]:
         tree = member.peer.history.tree
         for session_id in tree.ephemerals:
             if session_id not in tree.sessions and tree.ephemerals[session_id]:
-                yield f"{member!r} has ephemerals of session {session_id:#x}, which has ended"
+                broke(Invariant.REPLICAS, f"{member!r} has ephemerals of session {session_id:#x}, which has ended")
         held = {path: node.refreshed() for path, node in tree.nodes.items()}
         held[b"sessions"] = repr(sorted(tree.sessions.items())).encode()
         if first is None:
@@ -137,4 +143,4 @@ def check_replicas(members: Iterable[Member]) -> Iterator[str]:
         elif held != first[1]:
             other = first[1]
             differing = sorted(path for path in held.keys() | other.keys() if held.get(path) != other.get(path))
-            yield f"{member!r} and {first[0]!r} differ in {differing[:3]}"
+            broke(Invariant.REPLICAS, f"{member!r} and {first[0]!r} differ in {differing[:3]}")

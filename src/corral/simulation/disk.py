@@ -74,6 +74,13 @@ class Disk(FileSystem):
         unsynced = sum(bool(each.unsynced) for each in self._files.values())
         return f"<Disk with {unsynced} files and {len(self._names)} directories not synced>"
 
+    def is_durable(self, path: Path) -> bool:
+        """Whether all that can be read in a file would outlive the power, and its name, too."""
+        file = self._files.get(path)
+        if file is not None and file.unsynced:
+            return False
+        return all(change.target != path for change in self._names.get(path.parent, ()))
+
     # Faults
 
     def crash_after(self, calls: int) -> None:

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.leader import Leader
+from corral.simulation.invariants import Invariant
 from corral.storage.errors import LogGapError
 from corral.storage.files import list_snapshots
 from corral.storage.txnlog import read_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from corral.quorum.leader import Leader as LeaderTerm
     from corral.quorum.learner import Learning
     from corral.server.standalone import Server
+    from corral.simulation.invariants import Broke
     from corral.simulation.machine import Member
+    from corral.simulation.zab import Zab
 
 
 _COUNTER: Final = 0xFFFFFFFF
@@ -42,7 +43,8 @@ class _View:
 class Ledger:
     """Committed transactions in order. ``broke`` is told of every contradiction."""
 
-    def __init__(self, broke: Callable[[str], None]) -> None:
+    def __init__(self, zab: Zab, broke: Broke) -> None:
+        self._zab = zab
         self._broke = broke
         self.order: list[int] = []
         """zxids."""
@@ -50,13 +52,11 @@ class Ledger:
         """The entries of the log; of few it may be unknown, when nobody has them any more but in a snapshot."""
         self.digests: dict[int, int] = {}
         """The tree's, after some of them."""
-        self.leaders: dict[int, tuple[int, int]] = {}
-        """Of each epoch: the member, and which of its lives."""
         self._holes: list[tuple[int, int]] = []
         self._views: dict[int, _View] = {}
 
     def __repr__(self) -> str:
-        return f"<Ledger of {len(self.order)} transactions in {len(self.leaders)} epochs>"
+        return f"<Ledger of {len(self.order)} transactions>"
 
     @property
     def last_zxid(self) -> int:
@@ -91,16 +91,19 @@ class Ledger:
         history = term.history
         zxid = history.last_zxid
         if isinstance(term, Leader):
-            me = (member.sid, member.life)
-            if self.leaders.setdefault(term.epoch, me) != me:
-                self._broke(
-                    f"epoch {term.epoch} is led by {member!r} and was led by server {self.leaders[term.epoch][0]}"
-                )
+            self._zab.establishes(member, term.epoch)
             self._take_inherited(member, zxid)
         position = bisect_right(self.order, zxid) - 1
         at = self.order[position] if position >= 0 else 0
         if isinstance(term, Leader) and position != len(self.order) - 1:
-            self._broke(f"{member!r} leads epoch {term.epoch} from {zxid:#x}, but {self.last_zxid:#x} is committed")
+            self._broke(
+                Invariant.PRIMARY_INTEGRITY,
+                f"{member!r} leads epoch {term.epoch} from {zxid:#x}, but {self.last_zxid:#x} is committed",
+            )
+        if zxid & _COUNTER and at != zxid and not self._is_in_hole(zxid):
+            self._broke(
+                Invariant.PREFIX_CONSISTENCY, f"{member!r} begins with {zxid:#x}, which is not committed after {at:#x}"
+            )
         member.trace.tell(
             member.host.name,
             f"{'leads' if isinstance(term, Leader) else f'follows {term.leader} in'} epoch {term.epoch} from {at:#x}",
@@ -117,7 +120,7 @@ class Ledger:
             for each, entry in read_from(peer.history.database.log_directory, last):
                 if each > zxid:
                     break
-                self._append(each, entry)
+                self._append(member, each, entry)
         except LogGapError:
             log.debug("the log of %r begins after %#x", member, last)
         shown = [each.zxid for each in list_snapshots(peer.history.database.snapshot_directory)]
@@ -125,27 +128,38 @@ class Ledger:
         if newest > self.last_zxid:
             # It has got the rest as a tree, from a leader that was never established.
             self._holes.append((last, newest))
-            self._append(newest, b"")
+            self.order.append(newest)
 
-    def _append(self, zxid: int, entry: bytes) -> None:
+    def _append(self, member: Member, zxid: int, entry: bytes) -> None:
+        last = self.last_zxid
+        if zxid >> 32 < last >> 32:
+            self._broke(Invariant.GLOBAL_PRIMARY_ORDER, f"{member!r} applies {zxid:#x} behind {last:#x}")
+        elif zxid != last + 1 and not (zxid >> 32 > last >> 32 and zxid & _COUNTER == 1):
+            self._broke(Invariant.LOCAL_PRIMARY_ORDER, f"{member!r} applies {zxid:#x} right behind {last:#x}")
+        if self._zab.proposals.setdefault(zxid, entry) != entry:
+            self._broke(Invariant.INTEGRITY, f"{member!r} applies another transaction {zxid:#x} than was proposed")
         self.order.append(zxid)
-        if entry:
-            self.entries[zxid] = entry
+        self.entries[zxid] = entry
 
     def _take(self, member: Member, view: _View, zxid: int, entry: bytes) -> None:
         after = view.position + 1
         view.zxid = zxid
+        if self._zab.proposals.get(zxid, entry) != entry:
+            self._broke(Invariant.INTEGRITY, f"{member!r} applies another transaction {zxid:#x} than was proposed")
         if after < len(self.order):
             expected = self.order[after]
             known = self.entries.get(zxid)
             if expected != zxid and not self._is_in_hole(zxid):
-                self._broke(f"{member!r} applies {zxid:#x} where {expected:#x} is committed")
+                self._broke(
+                    Invariant.PREFIX_CONSISTENCY, f"{member!r} applies {zxid:#x} where {expected:#x} is committed"
+                )
             elif known is not None and known != entry:
-                self._broke(f"{member!r} applies another transaction {zxid:#x} than the one that is committed")
-        elif zxid <= self.last_zxid:
-            self._broke(f"{member!r} applies {zxid:#x} behind {self.last_zxid:#x}")
+                self._broke(
+                    Invariant.PREFIX_CONSISTENCY,
+                    f"{member!r} applies another transaction {zxid:#x} than the one that is committed",
+                )
         else:
-            self._append(zxid, entry)
+            self._append(member, zxid, entry)
         view.position = bisect_right(self.order, zxid) - 1
 
     def _is_in_hole(self, zxid: int) -> bool:
@@ -156,7 +170,7 @@ class Ledger:
         assert peer is not None
         digest = peer.history.tree.digest
         if self.digests.setdefault(zxid, digest) != digest:
-            self._broke(f"the tree of {member!r} is another than that of others at {zxid:#x}")
+            self._broke(Invariant.DIGEST, f"the tree of {member!r} is another than that of others at {zxid:#x}")
 
     def sum(self) -> int:
         """Over the whole history."""

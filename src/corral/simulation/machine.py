@@ -10,6 +10,7 @@ from corral.quorum.peer import Peer
 from corral.server.clock import Clock
 from corral.server.machine import Machine
 from corral.simulation.disk import Disk, PowerLostError
+from corral.simulation.invariants import Invariant
 from corral.simulation.loop import Loop
 from corral.storage.errors import StorageError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from corral.quorum.ensemble import Ensemble
     from corral.server.config import ServerConfig
+    from corral.simulation.invariants import Broke
     from corral.simulation.network import Host, Network
     from corral.simulation.trace import Trace
 
@@ -112,7 +114,7 @@ class Member:
         directory: Path,
         chance: random.Random,
         trace: Trace,
-        broke: Callable[[str], None],
+        broke: Broke,
         stepped: Callable[[Member], None],
         ended: Callable[[Member], None],
         *,
@@ -121,6 +123,7 @@ class Member:
     ) -> None:
         self.sid = sid
         self.host = host
+        self.data_directory = config.data_dir
         self.trace = trace
         self.life = 0
         """Counts the starts of its program."""
@@ -175,11 +178,11 @@ class Member:
                 self.trace.tell(self.host.name, f"cannot start: {error}")
                 self.loop.call_soon(self.kill)
             else:
-                self._broke(f"{self.host.name} cannot start: {error}")
+                self._broke(Invariant.PROGRAM, f"{self.host.name} cannot start: {error}")
             return
         await peer.stopped.wait()
         if peer.failed is not None and not self._is_excused(peer.failed):
-            self._broke(f"{self.host.name} fails: {peer.failed}")
+            self._broke(Invariant.PROGRAM, f"{self.host.name} fails: {peer.failed}")
         self.trace.tell(self.host.name, f"ends by itself: {peer.failed}")
         self.loop.call_soon(self.kill)
 
@@ -188,7 +191,7 @@ class Member:
 
     def _uncaught(self, message: str, error: BaseException | None) -> None:
         if not isinstance(error, PowerLostError):
-            self._broke(f"{self.host.name}: nobody caught {error!r} ({message})")
+            self._broke(Invariant.PROGRAM, f"{self.host.name}: nobody caught {error!r} ({message})")
 
     def _step(self) -> None:
         self._stepped(self)

@@ -11,7 +11,7 @@ import errno
 import os
 import zlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
     import random
@@ -25,6 +25,16 @@ CONNECT_RETRIES_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """When a connection is asked for again that nobody answers."""
 _FIN: Final = object()
 _RESET: Final = object()
+
+
+class Listening(Protocol):
+    """Who hears all that programs say and are told."""
+
+    def sent(self, end: End, data: bytes) -> None:
+        """A program has written bytes; they may never arrive."""
+
+    def received(self, end: End, data: bytes) -> None:
+        """A program is about to be given bytes."""
 
 
 class Network:
@@ -41,6 +51,7 @@ class Network:
         self.ends: dict[End, None] = {}
         self.delivered = 0
         """A sum over all bytes delivered and when: the same for two runs only if they were the same."""
+        self.wire: Listening | None = None
 
     def add(self, name: str, address: str) -> Host:
         """A host, which has power and runs nothing yet."""
@@ -270,6 +281,11 @@ class End(asyncio.Transport):
     def __repr__(self) -> str:
         return f"<End at {self.host.name} of a connection with {self.peer[0]}:{self.peer[1]}>"
 
+    @property
+    def port(self) -> int:
+        """Where the connection was asked for: at one of its ends."""
+        return min(self.peer[1], self.other.peer[1])
+
     # What programs call
 
     def establish(self, protocol: asyncio.BaseProtocol) -> None:
@@ -294,7 +310,10 @@ class End(asyncio.Transport):
         """See the base class."""
         if self._is_closing or self.is_lost or self.loop.is_dead or not data:
             return
-        self._put(bytes(data))
+        data = bytes(data)
+        if self.network.wire is not None:
+            self.network.wire.sent(self, data)
+        self._put(data)
         self._unsent_bytes += len(data)
         if not self._writing_is_paused and self.get_write_buffer_size() > self._high_water:
             self._writing_is_paused = True
@@ -468,6 +487,8 @@ class End(asyncio.Transport):
 
     def _take(self, data: bytes) -> None:
         if not self._is_closing and not self.is_lost and self._protocol is not None:
+            if self.network.wire is not None:
+                self.network.wire.received(self, data)
             self._protocol.data_received(data)
 
     def _take_end(self) -> None:

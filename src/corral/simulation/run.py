@@ -16,12 +16,15 @@ from corral.quorum.ensemble import parse_ensemble
 from corral.server.config import from_properties
 from corral.simulation.checkers import check_history, check_replicas
 from corral.simulation.faults import Nemesis
+from corral.simulation.invariants import Invariant
 from corral.simulation.ledger import Ledger
 from corral.simulation.loop import LivelockError, Loop, Timeline
 from corral.simulation.machine import Member
 from corral.simulation.network import Network
 from corral.simulation.trace import LogsInTrace, ProtocolWatch, Trace
+from corral.simulation.wire import Wire
 from corral.simulation.workload import Testimony, Worker
+from corral.simulation.zab import Zab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +91,8 @@ class Simulation:
         self.trace = Trace(self.timeline, directory, show)
         self.verdict = Verdict(seed, scenario)
         self.network = Network(self.timeline, self._chance("network"))
-        self.ledger = Ledger(self.broke)
+        self.zab = Zab(self.broke)
+        self.ledger = Ledger(self.zab, self.broke)
         self.testimony = Testimony([], [])
         ensemble = parse_ensemble(
             "\n".join(f"server.{sid}=10.0.0.{sid}:2888:3888" for sid in range(1, scenario.servers + 1))
@@ -121,6 +125,8 @@ class Simulation:
             )
             for sid in range(1, scenario.servers + 1)
         ]
+        at = {member.host.name: member for member in self.members}
+        self.network.wire = Wire(at.get, (self.zab,))
         servers = ",".join(f"{member.host.address}:2181" for member in self.members)
         self.clients = [
             Worker(
@@ -153,8 +159,9 @@ class Simulation:
         """Whether anything is wrong."""
         return bool(self.verdict.violations)
 
-    def broke(self, what: str) -> None:
+    def broke(self, invariant: Invariant, what: str) -> None:
         """Something is wrong, and the simulation at its end."""
+        what = f"{invariant}: {what}"
         self.trace.tell("VIOLATION", what)
         self.verdict.violations.append(what)
 
@@ -180,7 +187,7 @@ class Simulation:
             if not self.is_broken:
                 self._heal()
         except LivelockError as error:
-            self.broke(str(error))
+            self.broke(Invariant.LIVENESS, str(error))
         self._sum_up()
         return self.verdict
 
@@ -193,13 +200,10 @@ class Simulation:
         if self.is_broken:
             return
         if not self._has_converged():
-            self.broke(f"{HEALING_S:g} s after everything has healed: {self._what_lacks()}")
+            self.broke(Invariant.LIVENESS, f"{HEALING_S:g} s after everything has healed: {self._what_lacks()}")
             return
-        for violation in (
-            *check_replicas(self.members),
-            *check_history(self.ledger, self.testimony),
-        ):
-            self.broke(violation)
+        check_replicas(self.members, self.broke)
+        check_history(self.ledger, self.testimony, self.broke)
 
     def _has_converged(self) -> bool:
         return not self._what_lacks()
@@ -228,7 +232,7 @@ class Simulation:
                 client.kill()
         verdict = self.verdict
         verdict.transactions = len(self.ledger.order)
-        verdict.epochs = len(self.ledger.leaders)
+        verdict.epochs = len(self.zab.leaders)
         verdict.acknowledged = len(self.testimony.writes)
         verdict.reads = len(self.testimony.reads)
         verdict.unknown = self.testimony.unknown

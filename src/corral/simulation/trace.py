@@ -6,10 +6,13 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
+from corral.simulation.invariants import Invariant
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from corral.simulation.invariants import Broke
     from corral.simulation.loop import Timeline
 
 
@@ -59,7 +62,7 @@ class LogsInTrace(logging.Handler):
 class ProtocolWatch(logging.Handler):
     """Listens to the clients: no server may ever answer what a server does not answer."""
 
-    def __init__(self, broke: Callable[[str], None]) -> None:
+    def __init__(self, broke: Broke) -> None:
         super().__init__(logging.INFO)
         self._broke = broke
 
@@ -67,4 +70,4 @@ class ProtocolWatch(logging.Handler):
         """See the base class."""
         text = record.getMessage()
         if "does not speak the protocol" in text:
-            self._broke(text)
+            self._broke(Invariant.PROGRAM, text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import corral
 from corral.client.results import Stat
+from corral.simulation.invariants import Invariant
 from corral.simulation.loop import Loop
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from corral.client import Client
+    from corral.simulation.invariants import Broke
     from corral.simulation.network import Host
     from corral.simulation.trace import Trace
 
@@ -69,7 +71,7 @@ class Worker:
         chance: random.Random,
         trace: Trace,
         testimony: Testimony,
-        broke: Callable[[str], None],
+        broke: Broke,
         *,
         pause_s: float,
         session_timeout_s: float,
@@ -111,7 +113,7 @@ class Worker:
             loop.kill()
 
     def _uncaught(self, message: str, error: BaseException | None) -> None:
-        self._broke(f"{self.host.name}: nobody caught {error!r} ({message})")
+        self._broke(Invariant.PROGRAM, f"{self.host.name}: nobody caught {error!r} ({message})")
 
     async def _run(self, loop: Loop) -> None:
         while not self._is_stopping:

@@ -1,0 +1,90 @@
+"""What of a member's history is on its disk: looked up there, not asked of its program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corral.storage.files import (
+    ACCEPTED_EPOCH,
+    CURRENT_EPOCH,
+    VERSION_DIRECTORY,
+    LogFile,
+    list_logs,
+    list_snapshots,
+    read_number,
+)
+from corral.storage.txnlog.format import FRAME, MARK
+from corral.storage.txnlog.reader import LogReader
+
+if TYPE_CHECKING:
+    from corral.simulation.machine import Member
+
+
+class History:
+    """The data directory of a member. What has been read of its newest log is not read again while that only grows."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._directory = member.data_directory / VERSION_DIRECTORY
+        self._life = 0
+        self._log: LogFile | None = None
+        self._read_to = 0
+        self._last_zxid = -1
+        self._durable = -1
+
+    def __repr__(self) -> str:
+        return f"<History on the disk of {self._member!r}: {self._durable:#x}>"
+
+    def forget(self) -> None:
+        """The log may have been cut."""
+        self._log = None
+        self._read_to = 0
+        self._last_zxid = self._durable = -1
+
+    def has(self, zxid: int) -> bool:
+        """Whether the log reaches so far, durably."""
+        if self._life != self._member.life:
+            self._life = self._member.life
+            self.forget()
+        if zxid > self._durable:
+            self._look()
+        return zxid <= self._durable
+
+    def reaches(self, zxid: int) -> bool:
+        """Whether the log or a snapshot does, durably."""
+        return self.has(zxid) or any(
+            each.zxid >= zxid and self._member.disk.is_durable(each.path) for each in list_snapshots(self._directory)
+        )
+
+    def last_zxid(self) -> int:
+        """Of all that can be read, durable or not."""
+        self.forget()
+        self._look()
+        return max(self._last_zxid, *(each.zxid for each in list_snapshots(self._directory)), 0)
+
+    def accepted_epoch(self) -> int:
+        """As it is on the disk, durably; -1 if it is not."""
+        return self._epoch(ACCEPTED_EPOCH)
+
+    def current_epoch(self) -> int:
+        """As it is on the disk, durably; -1 if it is not."""
+        return self._epoch(CURRENT_EPOCH)
+
+    def _epoch(self, name: str) -> int:
+        path = self._directory / name
+        number = read_number(path)
+        return -1 if number is None or not self._member.disk.is_durable(path) else number
+
+    def _look(self) -> None:
+        logs = list_logs(self._directory)
+        for each in logs[-2:]:
+            if each != self._log:
+                if self._log is not None and each < self._log:
+                    continue
+                self._log, self._read_to = each, 0
+            reader = LogReader(each.path, self._read_to, self._last_zxid)
+            for zxid, entry in reader:
+                self._last_zxid = zxid
+                self._read_to = reader.offset + FRAME.size + len(entry) + len(MARK)
+            if self._member.disk.is_durable(each.path):
+                self._durable = self._last_zxid

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from corral.jute.checksums import adler32
 from corral.storage.files import (
     ACCEPTED_EPOCH,
     CURRENT_EPOCH,
@@ -13,11 +14,12 @@ from corral.storage.files import (
     list_snapshots,
     read_number,
 )
-from corral.storage.txnlog.format import FRAME, MARK
-from corral.storage.txnlog.reader import LogReader
+from corral.storage.txnlog.format import FRAME, FRAME_AND_ZXID, HEADER, MARK
 
 if TYPE_CHECKING:
     from corral.simulation.machine import Member
+
+_LAST: Final = 1 << 63
 
 
 class History:
@@ -47,7 +49,7 @@ class History:
             self._life = self._member.life
             self.forget()
         if zxid > self._durable:
-            self._look()
+            self._look(zxid)
         return zxid <= self._durable
 
     def reaches(self, zxid: int) -> bool:
@@ -59,7 +61,7 @@ class History:
     def last_zxid(self) -> int:
         """Of all that can be read, durable or not."""
         self.forget()
-        self._look()
+        self._look(_LAST)
         return max(self._last_zxid, *(each.zxid for each in list_snapshots(self._directory)), 0)
 
     def accepted_epoch(self) -> int:
@@ -75,16 +77,29 @@ class History:
         number = read_number(path)
         return -1 if number is None or not self._member.disk.is_durable(path) else number
 
-    def _look(self) -> None:
-        logs = list_logs(self._directory)
-        for each in logs[-2:]:
-            if each != self._log:
-                if self._log is not None and each < self._log:
-                    continue
-                self._log, self._read_to = each, 0
-            reader = LogReader(each.path, self._read_to, self._last_zxid)
-            for zxid, entry in reader:
-                self._last_zxid = zxid
-                self._read_to = reader.offset + FRAME.size + len(entry) + len(MARK)
-            if self._member.disk.is_durable(each.path):
-                self._durable = self._last_zxid
+    def _look(self, zxid: int) -> None:
+        """Read on, as far as it is needed to find a zxid."""
+        if self._log is not None and self._read_on(self._log) >= zxid:
+            return
+        for each in list_logs(self._directory)[-2:]:
+            if self._log is None or each > self._log:
+                self._log, self._read_to = each, len(HEADER)
+                self._read_on(each)
+
+    def _read_on(self, log: LogFile) -> int:
+        """The zxid of the last record that is durable."""
+        with log.path.open("rb") as file:
+            file.seek(self._read_to)
+            data = file.read()
+        position = 0
+        while len(data) - position >= FRAME_AND_ZXID.size:
+            stored, length, zxid = FRAME_AND_ZXID.unpack_from(data, position)
+            end = position + FRAME.size + length
+            if not length or data[end : end + 1] != MARK or adler32(data[position + FRAME.size : end]) != stored:
+                break
+            self._last_zxid = zxid
+            position = end + len(MARK)
+        self._read_to += position
+        if self._member.disk.is_durable(log.path):
+            self._durable = self._last_zxid
+        return self._durable

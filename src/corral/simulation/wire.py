@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from corral.quorum.packets import Packet, PacketType, read_packet
+from corral.quorum.packets import Packet, PacketReader, PacketType
 from corral.quorum.snapshot_stream import SnapshotStream
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class _Direction:
     """One direction of a conversation."""
 
     def __init__(self) -> None:
-        self._data = b""
+        self._reader = PacketReader()
         self._tree: SnapshotStream | None = None
         self._said_bytes = 0
         self._heard_bytes = 0
@@ -34,25 +34,21 @@ class _Direction:
 
     def said(self, data: bytes) -> Iterator[Packet]:
         """The packets that are whole with these bytes."""
+        reader = self._reader
         self._said_bytes += len(data)
-        data = self._data + data
-        position = 0
+        reader.feed(data)
         while True:
             if self._tree is not None:
-                tree, rest = self._tree, data[position:]
-                self._data = b""
-                if not tree.feed(rest):
+                if not self._tree.feed(reader.take_rest()):
                     return
+                reader.put_back(self._tree.rest)
                 self._tree = None
-                data, position = tree.rest, 0
-            found = read_packet(data, position)
-            if found is None:
-                self._data = data[position:]
+            packet = reader.packet()
+            if packet is None:
                 return
-            packet, position = found
             if packet.type == PacketType.SNAP:
                 self._tree = SnapshotStream()
-            self._under_way.append((self._said_bytes - (len(data) - position), packet))
+            self._under_way.append((self._said_bytes - reader.unread_bytes, packet))
             yield packet
 
     def heard(self, size: int) -> Iterator[Packet]:

@@ -17,6 +17,8 @@ from corral.cli.shell.formats import hex_dump, stat_lines
 from corral.cli.shell.output import Output
 from corral.cli.shell.shell import NOT_FOUND, Connecting, Shell
 from corral.client import NULL
+from corral.server import pipeline, reads
+from corral.server.pipeline import reply_to_sync
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -137,7 +139,7 @@ def test_bad_input_is_refused(server: Server) -> None:
 def test_a_command_that_does_not_exist(server: Server) -> None:
     ((status, out, err),) = ask(server, ["nonsense"])
     assert (status, out) == (NOT_FOUND, "")
-    assert "\tls [-s] [-w] [-R] path\n" in err
+    assert "\tls [-s] [-w] [-l] [-R] path\n" in err
     assert err.endswith("Command not found: Command not found nonsense\n")
 
 
@@ -372,6 +374,28 @@ def test_redo_does_not_redo_a_redo(server: Server) -> None:
 def test_the_history_shows_eleven_lines(server: Server) -> None:
     answers = ask(server, [*["printwatches"] * 15, "history"])
     assert [line.split()[0] for line in answers[-1][1].splitlines()] == [str(number) for number in range(5, 16)]
+
+
+LINEARIZABLE = ["get -l /a", "stat -l /a", "ls -l /a", "ls -l -R /a", "sync -q /a"]
+
+
+def test_linearizable_reads(server: Server) -> None:
+    populate(server, "/a")
+    plain = [line.replace("-l ", "").replace("-q ", "") for line in LINEARIZABLE]
+    answers = ask(server, [*LINEARIZABLE, *plain])
+    assert answers[: len(plain)] == answers[len(plain) :]
+    assert {status for status, _, _ in answers} == {0}
+
+
+def test_linearizable_reads_of_a_server_that_cannot(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    populate(server, "/a")
+    for module in (reads, pipeline):
+        monkeypatch.setattr(module, "reply_to_sync", lambda body, by_quorum: reply_to_sync(body))
+    answers = ask(server, [*LINEARIZABLE, "get /a"])
+    assert [(status, out) for status, out, _ in answers[:4]] == [(1, "")] * 4
+    assert answers[0][2] == "KeeperErrorCode = Unimplemented for /a\n"
+    assert answers[4][:2] == (1, "Sync has failed. rc=-6\n")
+    assert answers[5][0] == 0
 
 
 def test_help(server: Server) -> None:

@@ -68,7 +68,7 @@ def test_completes_commands_options_and_paths(offered: dict[str, list[str]]) -> 
         "ls -s /app/a": ["ls -s /app/a", "ls -s /app/ab"],
         'get "/app/w': ['get "/app/with space'],
         'get "/app/with s': ['get "/app/with space'],
-        "get -": ["get -b", "get -s", "get -w", "get -x"],
+        "get -": ["get -b", "get -l", "get -s", "get -w", "get -x"],
         "reconfig -": [f"reconfig -{name}" for name in ("add", "file", "members", "remove", "s", "v")],
         "deleteall --": ["deleteall --dry-run"],
         "printwatches o": ["printwatches on", "printwatches off"],

@@ -29,6 +29,7 @@ from corral.client.errors import (
 )
 from corral.client.follow import Follower
 from corral.client.keeper import SessionKeeper, Settings
+from corral.client.linearizable import Barrier, LinearizableRead, QuorumSync
 from corral.client.multi import add_operation, decode_results, finish
 from corral.client.results import (
     NULL,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from corral.client.connection import Connection
     from corral.client.results import AccessList, Acl, Identity
     from corral.client.states import Session
     from corral.client.watches import WatchEvent
@@ -101,6 +103,8 @@ class Client:
         self._random = random
         self._chroot = settings.chroot.encode()
         self._chroot_length = len(settings.chroot)
+        self._newest_barrier: tuple[Barrier, Connection, int] | None = None
+        """By which connection it goes, and how often that had sent something by then."""
 
     def __repr__(self) -> str:
         hosts = ",".join(map(str, self.settings.addresses))
@@ -219,12 +223,16 @@ class Client:
         *,
         repeatable: bool,
         answered: Callable[[int], None] | None = None,
+        linearizable: bool = False,
     ) -> asyncio.Future[_T]:
         """Send any request; ``decode`` makes the result of a frame and the bounds of its body.
 
         ``answered`` is called with the error code of the reply (0: none), also if the future was cancelled meanwhile.
+        ``linearizable`` is for requests that only read.
         """
-        return self._submit(code, body, decode, path, repeatable=repeatable, answered=answered)
+        return self._submit(
+            code, body, decode, path, repeatable=repeatable, answered=answered, linearizable=linearizable
+        )
 
     def _submit(
         self,
@@ -236,6 +244,7 @@ class Client:
         repeatable: bool,
         answered: Callable[[int], None] | None = None,
         kind: type[Call] = Call,
+        linearizable: bool = False,
     ) -> asyncio.Future[Any]:
         if len(body) + _HEADER_BYTES > self.settings.max_request_bytes:
             raise RequestTooLargeError(
@@ -243,8 +252,37 @@ class Client:
                 f"{self.settings.max_request_bytes} unless jute.maxbuffer and max_request_bytes say more"
             )
         future = self.future()
-        self.send(kind(code, body, decode, future, path, repeatable=repeatable, answered=answered))
+        call = kind(code, body, decode, future, path, repeatable=repeatable, answered=answered)
+        if linearizable:
+            self._send_behind_barrier(call)
+        else:
+            self.send(call)
         return future
+
+    def _send_behind_barrier(self, read: Call) -> None:
+        # What a thread sends may be written at once: nobody else can share its barrier.
+        is_shared = asyncio.isfuture(read.future)
+        barrier = self._unwritten_barrier() if is_shared else None
+        if barrier is None:
+            barrier = Barrier(self.future())
+            self.send(barrier)
+            connection = self._keeper.connection
+            if is_shared and connection is not None:
+                self._newest_barrier = (barrier, connection, connection.sends)
+        self.send(LinearizableRead(read, barrier, self._send_again))
+
+    def _unwritten_barrier(self) -> Barrier | None:
+        """The newest barrier, if nothing has been written since: it will leave after all that is asked until then."""
+        if self._newest_barrier is None:
+            return None
+        barrier, connection, sends = self._newest_barrier
+        return barrier if self._keeper.connection is connection and connection.sends == sends else None
+
+    def _send_again(self, read: LinearizableRead) -> None:
+        """A thread's barrier was overtaken by its read, or it was given up for the connections that it was on broke."""
+        read.barrier = Barrier(asyncio.get_running_loop().create_future())
+        self._keeper.submit(read.barrier)
+        self._keeper.submit(read)
 
     def future(self) -> asyncio.Future[Any]:
         """Into which the result of a request goes."""
@@ -256,41 +294,60 @@ class Client:
 
     # Reading
 
-    def get(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Znode]:
+    def get(
+        self, path: str, *, watch: Callable[[WatchEvent], object] | None = None, linearizable: bool = False
+    ) -> Awaitable[Znode]:
         """The data and stat of a znode. ``watch`` is called once, with the next change of the data or the deletion.
+
+        With ``linearizable``, as of a moment after the call: all that anybody had written until then is seen.
 
         Raises:
             NoNodeError: there is none; then nothing is watched.
             NoAuthError: its ACL does not let this client read.
+            UnimplementedError: ``linearizable``, and the server or its leader cannot do that, as Apache's cannot.
         """
         key = self.key(path)
         if watch is not None:
-            return self._watch_once(OneShot.DATA, watch, GET_DATA, key, decode_znode, path)
-        return self.submit(GET_DATA, _INT.pack(len(key)) + key + b"\0", decode_znode, path, repeatable=True)
+            return self._watch_once(OneShot.DATA, watch, GET_DATA, key, decode_znode, path, linearizable)
+        body = _INT.pack(len(key)) + key + b"\0"
+        return self.submit(GET_DATA, body, decode_znode, path, repeatable=True, linearizable=linearizable)
 
-    def exists(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[Stat | None]:
-        """The stat of a znode, None if there is none. ``watch`` is called once: also with the creation."""
+    def exists(
+        self, path: str, *, watch: Callable[[WatchEvent], object] | None = None, linearizable: bool = False
+    ) -> Awaitable[Stat | None]:
+        """The stat of a znode, None if there is none. ``watch`` is called once: also with the creation.
+
+        ``linearizable`` as for :meth:`get`.
+        """
         key = self.key(path)
         body = _INT.pack(len(key)) + key
+        how: Any = {"repeatable": True, "kind": _ExistsCall, "linearizable": linearizable}
         if watch is None:
-            return self._submit(OpCode.EXISTS, body + b"\0", decode_stat, path, repeatable=True, kind=_ExistsCall)
+            return self._submit(OpCode.EXISTS, body + b"\0", decode_stat, path, **how)
 
         def answered(error: int) -> None:
             if error in (0, ErrorCode.NO_NODE) and not future.cancelled():
                 self._keeper.watches.add_one_shot(OneShot.EXISTS if error else OneShot.DATA, key.decode(), watch)
 
         future: asyncio.Future[Stat | None] = self._submit(
-            OpCode.EXISTS, body + b"\1", decode_stat, path, repeatable=True, kind=_ExistsCall, answered=answered
+            OpCode.EXISTS, body + b"\1", decode_stat, path, answered=answered, **how
         )
         return future
 
-    def get_children(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Awaitable[list[str]]:
-        """The names of a znode's children, in no order. ``watch`` is called once, when one comes or goes."""
-        return self._list(OpCode.GET_CHILDREN, path, decode_names, watch)
+    def get_children(
+        self, path: str, *, watch: Callable[[WatchEvent], object] | None = None, linearizable: bool = False
+    ) -> Awaitable[list[str]]:
+        """The names of a znode's children, in no order. ``watch`` is called once, when one comes or goes.
 
-    def get_listing(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> asyncio.Future[Listing]:
-        """The names of a znode's children, and its stat."""
-        return self._list(OpCode.GET_CHILDREN2, path, decode_listing, watch)
+        ``linearizable`` as for :meth:`get`.
+        """
+        return self._list(OpCode.GET_CHILDREN, path, decode_names, watch, linearizable)
+
+    def get_listing(
+        self, path: str, *, watch: Callable[[WatchEvent], object] | None = None, linearizable: bool = False
+    ) -> asyncio.Future[Listing]:
+        """The names of a znode's children, and its stat; otherwise as :meth:`get_children`."""
+        return self._list(OpCode.GET_CHILDREN2, path, decode_listing, watch, linearizable)
 
     def _list(
         self,
@@ -298,11 +355,13 @@ class Client:
         path: str,
         decode: Callable[[bytes, int, int], _T],
         watch: Callable[[WatchEvent], object] | None,
+        linearizable: bool,
     ) -> asyncio.Future[_T]:
         key = self.key(path)
         if watch is not None:
-            return self._watch_once(OneShot.CHILDREN, watch, code, key, decode, path)
-        return self.submit(code, _INT.pack(len(key)) + key + b"\0", decode, path, repeatable=True)
+            return self._watch_once(OneShot.CHILDREN, watch, code, key, decode, path, linearizable)
+        body = _INT.pack(len(key)) + key + b"\0"
+        return self.submit(code, body, decode, path, repeatable=True, linearizable=linearizable)
 
     def _watch_once(
         self,
@@ -312,6 +371,7 @@ class Client:
         key: bytes,
         decode: Callable[[bytes, int, int], _T],
         path: str,
+        linearizable: bool = False,
     ) -> asyncio.Future[_T]:
         """Read, and call ``watch`` with the next event."""
 
@@ -321,11 +381,14 @@ class Client:
                 self._keeper.watches.add_one_shot(table, key.decode(), watch)
 
         body = _INT.pack(len(key)) + key + b"\1"
-        future = self.submit(code, body, decode, path, repeatable=True, answered=answered)
+        future = self.submit(code, body, decode, path, repeatable=True, answered=answered, linearizable=linearizable)
         return future
 
-    def get_many(self, paths: Iterable[str]) -> Awaitable[list[Znode | KeeperError]]:
-        """Many znodes as they are at one moment; an exception stands for one that cannot be read."""
+    def get_many(self, paths: Iterable[str], *, linearizable: bool = False) -> Awaitable[list[Znode | KeeperError]]:
+        """Many znodes as they are at one moment; an exception stands for one that cannot be read.
+
+        ``linearizable`` as for :meth:`get`.
+        """
         wanted = list(paths)
         out = bytearray()
         for path in wanted:
@@ -336,7 +399,8 @@ class Client:
             return decode_results(frame, start, end, wanted, self.shown)
 
         what = f"reading {len(wanted)} znodes"
-        return self.submit(OpCode.MULTI_READ, finish(out), decode, what, repeatable=True)
+        body = finish(out)
+        return self.submit(OpCode.MULTI_READ, body, decode, what, repeatable=True, linearizable=linearizable)
 
     def get_acl(self, path: str) -> Awaitable[AccessList]:
         """Who may do what, and the stat. Raises NoNodeError, NoAuthError."""
@@ -356,8 +420,18 @@ class Client:
         body = self._encode_path(path)
         return self.submit(OpCode.GET_ALL_CHILDREN_NUMBER, body, decode_number, path, repeatable=True)
 
-    def sync(self, path: str = "/") -> Awaitable[None]:
-        """Let the server catch up with its leader: reads made after this see what had been written before it."""
+    def sync(self, path: str = "/", *, quorum: bool = False) -> Awaitable[None]:
+        """Let the server catch up with its leader: reads made after this see what had been written before it.
+
+        Apache's servers do not ask whether that leader still leads; one that has been replaced and does not know it
+        lacks what the new one has written. Corral's ask a quorum, and ``quorum`` makes sure that it was so.
+
+        Raises UnimplementedError with ``quorum``: the server or its leader cannot do that, as Apache's cannot.
+        """
+        if quorum:
+            future: asyncio.Future[None] = self.future()
+            self.send(QuorumSync(path, future, self._encode_path(path)))
+            return future
         return self.submit(OpCode.SYNC, self._encode_path(path), decode_nothing, path, repeatable=True)
 
     # Writing

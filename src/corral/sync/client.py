@@ -311,38 +311,66 @@ class Client(Twin[AsyncClient], of=AsyncClient):
         """Into which the result of a request goes."""
         return self._portal.ask(self._original.future)
 
-    def get(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Znode:
+    def get(
+        self, path: str, *, watch: Callable[[WatchEvent], object] | None = None, linearizable: bool = False
+    ) -> Znode:
         """The data and stat of a znode. ``watch`` is called once, with the next change of the data or the deletion.
+
+        With ``linearizable``, as of a moment after the call: all that anybody had written until then is seen.
 
         Raises:
             NoNodeError: there is none; then nothing is watched.
             NoAuthError: its ACL does not let this client read.
+            UnimplementedError: ``linearizable``, and the server or its leader cannot do that, as Apache's cannot.
         """
         if watch is not None:
-            return self._portal.call(self._original.get, path, watch=self._portal.callback(watch))
-        return self._portal.ask(self._original.get, path)
+            return self._portal.call(
+                self._original.get, path, watch=self._portal.callback(watch), linearizable=linearizable
+            )
+        return self._portal.ask(self._original.get, path, linearizable=linearizable)
 
-    def exists(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Stat | None:
-        """The stat of a znode, None if there is none. ``watch`` is called once: also with the creation."""
+    def exists(
+        self, path: str, *, watch: Callable[[WatchEvent], object] | None = None, linearizable: bool = False
+    ) -> Stat | None:
+        """The stat of a znode, None if there is none. ``watch`` is called once: also with the creation.
+
+        ``linearizable`` as for :meth:`get`.
+        """
         if watch is not None:
-            return self._portal.call(self._original.exists, path, watch=self._portal.callback(watch))
-        return self._portal.ask(self._original.exists, path)
+            return self._portal.call(
+                self._original.exists, path, watch=self._portal.callback(watch), linearizable=linearizable
+            )
+        return self._portal.ask(self._original.exists, path, linearizable=linearizable)
 
-    def get_children(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> list[str]:
-        """The names of a znode's children, in no order. ``watch`` is called once, when one comes or goes."""
+    def get_children(
+        self, path: str, *, watch: Callable[[WatchEvent], object] | None = None, linearizable: bool = False
+    ) -> list[str]:
+        """The names of a znode's children, in no order. ``watch`` is called once, when one comes or goes.
+
+        ``linearizable`` as for :meth:`get`.
+        """
         if watch is not None:
-            return self._portal.call(self._original.get_children, path, watch=self._portal.callback(watch))
-        return self._portal.ask(self._original.get_children, path)
+            return self._portal.call(
+                self._original.get_children, path, watch=self._portal.callback(watch), linearizable=linearizable
+            )
+        return self._portal.ask(self._original.get_children, path, linearizable=linearizable)
 
-    def get_listing(self, path: str, *, watch: Callable[[WatchEvent], object] | None = None) -> Listing:
-        """The names of a znode's children, and its stat."""
+    def get_listing(
+        self, path: str, *, watch: Callable[[WatchEvent], object] | None = None, linearizable: bool = False
+    ) -> Listing:
+        """The names of a znode's children, and its stat; otherwise as :meth:`get_children`."""
         if watch is not None:
-            return self._portal.call(self._original.get_listing, path, watch=self._portal.callback(watch))
-        return self._portal.ask(self._original.get_listing, path)
+            return self._portal.call(
+                self._original.get_listing, path, watch=self._portal.callback(watch), linearizable=linearizable
+            )
+        return self._portal.ask(self._original.get_listing, path, linearizable=linearizable)
 
-    def get_many(self, paths: Iterable[str]) -> list[Znode | KeeperError]:
-        """Many znodes as they are at one moment; an exception stands for one that cannot be read."""
-        return self._portal.ask(self._original.get_many, paths)
+    def get_many(self, paths: Iterable[str], *, linearizable: bool = False) -> list[Znode | KeeperError]:
+        """Many znodes as they are at one moment; an exception stands for one that cannot be read.
+
+        ``linearizable`` as for :meth:`get`.
+        """
+        return self._portal.ask(self._original.get_many, paths, linearizable=linearizable)
 
     def get_acl(self, path: str) -> AccessList:
         """Who may do what, and the stat. Raises NoNodeError, NoAuthError."""
@@ -356,9 +384,15 @@ class Client(Twin[AsyncClient], of=AsyncClient):
         """How many znodes there are below ``path``, at all depths."""
         return self._portal.ask(self._original.count_descendants, path)
 
-    def sync(self, path: str = "/") -> None:
-        """Let the server catch up with its leader: reads made after this see what had been written before it."""
-        self._portal.ask(self._original.sync, path)
+    def sync(self, path: str = "/", *, quorum: bool = False) -> None:
+        """Let the server catch up with its leader: reads made after this see what had been written before it.
+
+        Apache's servers do not ask whether that leader still leads; one that has been replaced and does not know it
+        lacks what the new one has written. Corral's ask a quorum, and ``quorum`` makes sure that it was so.
+
+        Raises UnimplementedError with ``quorum``: the server or its leader cannot do that, as Apache's cannot.
+        """
+        self._portal.ask(self._original.sync, path, quorum=quorum)
 
     def create(
         self,

@@ -50,10 +50,12 @@ async def _ls(shell: Shell, arguments: Arguments) -> None:
     watch = _watch(shell, arguments, "'ls path [watch]' has been deprecated. Please use 'ls [-w] path' instead.")
     path = _operand(arguments)
     if arguments.has("R"):
+        if arguments.has("l"):
+            await shell.client.sync(path, quorum=True)
         async for each in walk(shell.client, path, watch):
             shell.output.result({"path": each}, each)
         return
-    names, stat = await shell.client.get_listing(path, watch=watch)
+    names, stat = await shell.client.get_listing(path, watch=watch, linearizable=arguments.has("l"))
     names.sort()
     value, lines = _with_stat(arguments, {"path": path, "children": names}, stat)
     shell.output.result(value, bracketed(names), *lines)
@@ -68,7 +70,7 @@ async def _ls2(shell: Shell, arguments: Arguments) -> None:
 async def _get(shell: Shell, arguments: Arguments) -> None:
     watch = _watch(shell, arguments, "'get path [watch]' has been deprecated. Please use 'get [-s] [-w] path' instead.")
     path = _operand(arguments)
-    data, stat = await shell.client.get(path, watch=watch)
+    data, stat = await shell.client.get(path, watch=watch, linearizable=arguments.has("l"))
     shown = data or shown_data(data).encode()
     if arguments.has("x"):
         value, lines = {"data_hex": data.hex()}, hex_dump(shown) or [""]
@@ -84,7 +86,7 @@ async def _get(shell: Shell, arguments: Arguments) -> None:
 async def _stat(shell: Shell, arguments: Arguments) -> None:
     watch = _watch(shell, arguments, "'stat path [watch]' has been deprecated. Please use 'stat [-w] path' instead.")
     path = _operand(arguments)
-    stat = await shell.client.exists(path, watch=watch)
+    stat = await shell.client.exists(path, watch=watch, linearizable=arguments.has("l"))
     if stat is None:
         raise CommandError(f"Node does not exist: {path}")
     shell.output.result({"path": path, "stat": stat_object(stat)}, *stat_lines(stat))
@@ -111,32 +113,41 @@ async def _ephemerals(shell: Shell, arguments: Arguments) -> None:
 
 _STAT: Final = Option("s", "stat")
 _WATCH: Final = Option("w", "watch")
+_LINEARIZABLE: Final = Option("l", "See all that anybody has written until now")
 
 COMMANDS: Final = (
     Command(
         "ls",
-        "[-s] [-w] [-R] path",
+        "[-s] [-w] [-l] [-R] path",
         _ls,
         "List the children of a znode.",
-        options=(_STAT, _WATCH, Option("R", "recurse")),
+        options=(_STAT, _WATCH, _LINEARIZABLE, Option("R", "recurse")),
         operands=(1, 2),
     ),
     Command("ls2", "path [watch]", _ls2, "The old spelling of ls -s.", operands=(1, 2)),
     Command(
         "get",
-        "[-s] [-w] [-b] [-x] path",
+        "[-s] [-w] [-l] [-b] [-x] path",
         _get,
         "Print the data of a znode.",
         options=(
             Option("s", "Print znode stats additionally"),
             Option("w", "Watch for changes on the znode"),
+            _LINEARIZABLE,
             Option("b", "Output data in base64 format"),
             Option("x", "Output data in hexdump format"),
         ),
         operands=(1, 2),
         explains_options=True,
     ),
-    Command("stat", "[-w] path", _stat, "Print the metadata of a znode.", options=(_WATCH,), operands=(1, 2)),
+    Command(
+        "stat",
+        "[-w] [-l] path",
+        _stat,
+        "Print the metadata of a znode.",
+        options=(_WATCH, _LINEARIZABLE),
+        operands=(1, 2),
+    ),
     Command("getAcl", "[-s] path", _get_acl, "Print who may do what.", options=(_STAT,), operands=(1, 1)),
     Command("getAllChildrenNumber", "path", _count, "Count the znodes below a path.", operands=(1, 1)),
     Command("getEphemerals", "path", _ephemerals, "List the ephemeral znodes of this session.", operands=(0, 1)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import corral
-from corral.cli.shell.command import Command, CommandError, UsageError
+from corral.cli.shell.command import Command, CommandError, Option, UsageError
 from corral.cli.shell.paths import check_path
 from corral.client import KeeperError
 from corral.client.errors import AuthFailedError
@@ -64,7 +64,7 @@ async def _who_am_i(shell: Shell, arguments: Arguments) -> None:
 async def _sync(shell: Shell, arguments: Arguments) -> None:
     path = check_path(arguments.operand(0))
     try:
-        await shell.client.sync(path)
+        await shell.client.sync(path, quorum=arguments.has("q"))
     except KeeperError as error:
         shell.output.result({"path": path, "rc": int(error.code)}, f"Sync has failed. rc={int(error.code)}")
         shell.status = 1
@@ -99,7 +99,14 @@ COMMANDS: Final = (
     Command("redo", "cmdno", _redo, "Run a line of the history again.", operands=(1, 1), needs_connection=False),
     Command("addauth", "scheme auth", _add_auth, "Prove to be somebody.", operands=(1, 2)),
     Command("whoami", "", _who_am_i, "Print what this session has proved to be.", operands=(0, 0)),
-    Command("sync", "path", _sync, "Let the server catch up with its leader.", operands=(1, 1)),
+    Command(
+        "sync",
+        "[-q] path",
+        _sync,
+        "Let the server catch up with its leader.",
+        options=(Option("q", "Fail unless a quorum confirms that it still leads"),),
+        operands=(1, 1),
+    ),
     Command("version", "", _version, "Print the version of this shell.", operands=(0, 0), needs_connection=False),
     Command("help", "[command]", _help, "List the commands, or explain one.", operands=(0, 1), needs_connection=False),
 )

@@ -61,13 +61,26 @@ class WrittenMembers(Members):
         }
         self.file(sid).write_text("\n".join(["# Ours", *(f"{k}={v}" for k, v in settings.items()), *lines]) + "\n")
 
+    def write_once(self, sid: int) -> None:
+        """As above with the present members and itself, unless it has a file."""
+        if not self.file(sid).exists():
+            self.write(sid, *(self.line(each) for each in sorted({*self.ensemble.members, sid})))
+
+    def move(self, sid: int) -> str:
+        """Give one other ports; returns its line."""
+        (address,) = self.everybody.members[sid].addresses
+        address = address._replace(quorum_port=free_port(), election_port=free_port())
+        self.ports[sid] = free_port()
+        moved = self.everybody.members[sid]._replace(addresses=(address,))
+        self.everybody = Ensemble({**self.everybody.members, sid: moved})
+        return self.line(sid)
+
     def config(self, sid: int) -> ServerConfig:
         return read(self.file(sid), arguments=(), environment={}).config
 
     async def start(self, *sids: int) -> None:
         for sid in sids:
-            if not self.file(sid).exists():
-                self.write(sid, *(self.line(each) for each in sorted({*self.ensemble.members, sid})))
+            self.write_once(sid)
             self.peers[sid] = peer = make_peer(self.config(sid), self.machines.get(sid))
             await peer.start()
 

@@ -146,6 +146,22 @@ def test_client_port_stays_where_the_line_has_none(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_client_port_comes_back_if_the_line_loses_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with written(tmp_path) as them:
+            await them.start(1, 2, 3)
+            await them.serving(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                await zk.reconfig(members=[them.line(sid).partition(";")[0] for sid in (1, 2, 3)])
+                await zk.sync()
+            await them.stop(1, 2, 3)
+            for sid in (1, 2, 3):
+                config = them.config(sid)
+                assert (config.client_port_address, config.client_port) == ("127.0.0.1", them.ports[sid])
+
+    asyncio.run(main())
+
+
 def test_nothing_is_written_unless_members_may_change(tmp_path: Path) -> None:
     async def main() -> None:
         async with written(tmp_path, reconfigEnabled="false") as them:

@@ -58,17 +58,17 @@ class ConfigurationFiles:
             except OSError as error:
                 log.warning("%s", DiskError("remove the file", error, path))
 
-    def commit(self, ensemble: Ensemble) -> None:
-        """Write down a configuration that a quorum has agreed to."""
+    def commit(self, ensemble: Ensemble, before: Ensemble) -> None:
+        """Write down a configuration that a quorum has agreed to; ``before`` is the one in force so far."""
         with _Reported():
             self._replace(self._record, ensemble.to_text())
         if self._static is not None:
             with _Reported():
-                self._write_beside(self._static, ensemble)
+                self._write_beside(self._static, ensemble, before)
                 # Left there if anything went wrong: it is as good a hint for the next start.
                 self.withdraw()
 
-    def _write_beside(self, static: Path, ensemble: Ensemble) -> None:
+    def _write_beside(self, static: Path, ensemble: Ensemble, before: Ensemble) -> None:
         dynamic = dynamic_file(static, ensemble.version)
         lines = [line for line in _lines(ensemble) if not line.startswith("version=")]
         self._replace(dynamic, "\n".join(lines))
@@ -81,9 +81,11 @@ class ConfigurationFiles:
             raise DiskError("read the file", error, target) from error
         if has_member_lines(content):
             replace_file(backup_file(static), content, self._filesystem, mode=mode)
-        member = ensemble.members.get(self.me)
-        drop_client_port = member is not None and member.client is not None
-        changed = pointed_at(content, dynamic.resolve(), drop_client_port=drop_client_port)
+        member, earlier = ensemble.members.get(self.me), before.members.get(self.me)
+        # Where clients are taken is said in the server line, or else in the static file.
+        in_line = member is not None and member.client is not None
+        client = earlier.client if member is not None and earlier is not None and not in_line else None
+        changed = pointed_at(content, dynamic.resolve(), drop_client_port=in_line, client=client)
         if changed != content:
             replace_file(target, changed, self._filesystem, mode=mode)
 

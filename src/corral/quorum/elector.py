@@ -158,7 +158,7 @@ class Elector:
         if election.last_seen is not None and election.last_seen.version <= ensemble.version:
             election.last_seen = None
         if self._files is not None:
-            self._files.commit(ensemble)
+            self._files.commit(ensemble, before)
         self.moved(before)
 
     def addresses(self, sid: int) -> Sequence[PeerAddress]:

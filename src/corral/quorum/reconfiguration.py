@@ -75,9 +75,10 @@ def _wanted(committed: Ensemble, request: ReconfigRequest) -> Ensemble:
         members.pop(int(text), None)
     for text in _parts(request.joining_servers):
         key, equals, value = text.partition("=")
-        if not equals or not key.strip().startswith("server."):
+        if not equals:
             raise ValueError(f"{text!r} is not server.N=host:port:port;port")
-        member = parse_member(key.strip(), value.strip())
+        # Apache looks at the number alone.
+        member = parse_member(f"server.{key.strip().rpartition('.')[2]}", value.strip())
         if member.client is None and member.secure_client is None:
             raise ValueError(f"{text!r} does not say where clients are taken")
         _check_addresses(member, (each for sid, each in members.items() if sid != member.server_id))
@@ -100,4 +101,6 @@ def _check_addresses(joining: Member, others: Iterable[Member]) -> None:
 
 
 def _places(member: Member) -> list[tuple[str, int]]:
-    return [(each.host, port) for each in member.addresses for port in (each.quorum_port, each.election_port)]
+    places = [(each.host, port) for each in member.addresses for port in (each.quorum_port, each.election_port)]
+    clients = [each for each in (member.client, member.secure_client) if each is not None]
+    return places + [(each.host, each.port) for each in clients if each.host is not None]

@@ -13,6 +13,8 @@ from corral.server.config.sources import PREFIX
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from corral.server.config.membership import ClientAddress
+
 __all__ = ["MEMBER_KEYS", "backup_file", "dynamic_file", "escaped", "has_member_lines", "pointed_at", "proposed_file"]
 
 MEMBER_KEYS: Final = ("server.", "group.", "weight.")
@@ -42,8 +44,11 @@ def has_member_lines(content: bytes) -> bool:
     return any(key is not None and key.startswith(MEMBER_KEYS) for key, _ in _pieces(content))
 
 
-def pointed_at(content: bytes, dynamic: Path, *, drop_client_port: bool) -> bytes:
-    """The static file with its lines about members replaced by one that names the file where they are now."""
+def pointed_at(content: bytes, dynamic: Path, *, drop_client_port: bool, client: ClientAddress | None = None) -> bytes:
+    """The static file with its lines about members replaced by one that names the file where they are now.
+
+    ``client`` is where clients are taken if that is not written anywhere else any more.
+    """
     kept = [source for key, source in _pieces(content) if key is None or not _goes(key, drop_client_port)]
     text = "".join(kept)
     if text and not text.endswith(("\n", "\r")):
@@ -51,6 +56,9 @@ def pointed_at(content: bytes, dynamic: Path, *, drop_client_port: bool) -> byte
     if text.rstrip("\r\n").endswith("\\"):
         # The last line would go on with ours.
         text += "\n"
+    if client is not None:
+        text += f"clientPort={client.port}\n"
+        text += f"clientPortAddress={client.host}\n" if client.host is not None else ""
     return f"{text}{_POINTER}={escaped(str(dynamic))}\n".encode("latin-1")
 
 

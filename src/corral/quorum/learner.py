@@ -128,10 +128,13 @@ class Learning:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         pause, give_up_at = _CONNECT_PAUSE_FIRST_S, loop.time() + self._connect_for_s
+        # Where nothing answers, not even to refuse, the system would go on trying for minutes.
+        attempt_s = self._connect_for_s / max(1, len(self._addresses))
         while True:
             for address in self._addresses:
                 try:
-                    _, self._stream = await loop.create_connection(PacketStream, address.host, address.quorum_port)
+                    async with asyncio.timeout(attempt_s):
+                        _, self._stream = await loop.create_connection(PacketStream, address.host, address.quorum_port)
                 except OSError as error:
                     log.debug("leader %d at %s:%d: %s", self.leader, address.host, address.quorum_port, error)
                     continue

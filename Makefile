@@ -3,11 +3,12 @@ PYTHON ?= python3
 PORT ?= 2181
 DATA ?= ./corral-data
 WORKERS ?= 2
+MINUTES ?= 5
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check slow bench clean
+.PHONY: run test check slow endure bench clean
 
 run: $(READY)
 	@$(BIN)/corral server --port $(PORT) --data-dir $(DATA)
@@ -24,6 +25,9 @@ check: $(READY)
 slow: $(READY)
 	$(BIN)/pytest -m "slow and not interop" --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/pytest -m interop $(ARGS)
+
+endure: $(READY)
+	ENSEMBLE_MINUTES=$(MINUTES) $(BIN)/pytest -s -m interop tests/interop/test_real_ensembles.py $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)

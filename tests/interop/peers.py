@@ -36,6 +36,7 @@ HERE: Final = Path(__file__).resolve().parent
 QUIET_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto", "-Xmx256m")
 """One small heap, one compiler, nothing left behind: start-up in about a second on a busy machine."""
 
+LOOPBACK: Final = "127.0.0.1"
 PORTS: Final = (10_000, 32_000)
 """Below those that systems give to clients."""
 _chance: Final = random.SystemRandom()
@@ -86,9 +87,9 @@ def free_port() -> int:
         return port
 
 
-def four_letter_word(port: int, word: str, timeout_s: float = 5.0) -> str:
+def four_letter_word(port: int, word: str, timeout_s: float = 5.0, host: str = LOOPBACK) -> str:
     """The answer to an admin word. Raises `OSError` when nobody answers."""
-    with closing(socket.create_connection(("127.0.0.1", port), timeout=timeout_s)) as connection:
+    with closing(socket.create_connection((host, port), timeout=timeout_s)) as connection:
         connection.sendall(word.encode("ascii"))
         answer = bytearray()
         while chunk := connection.recv(65536):
@@ -104,7 +105,8 @@ class Server(ABC):
     """A standalone server in a child process.
 
     `config` holds further lines of the zoo.cfg (every key of Apache's works on both kinds of server); `properties` are
-    Java system properties by their full name, for settings that have no zoo.cfg spelling.
+    Java system properties by their full name, for settings that have no zoo.cfg spelling. `host` is the address that
+    clients are taken on, and `within` a command that runs the server's own where that address is.
     """
 
     kind: ClassVar[str]
@@ -117,11 +119,15 @@ class Server(ABC):
         *,
         properties: Mapping[str, str | int] | None = None,
         port: int | None = None,
+        host: str = LOOPBACK,
+        within: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
         self.config: dict[str, str | int] = dict(config or {})
         self.properties: dict[str, str | int] = dict(properties or {})
         self.port = port or free_port()
+        self.host = host
+        self.within = tuple(within)
         self.config_path = data_dir.with_name(f"{data_dir.name}-{self.kind}-{self.port}.cfg")
         self.log_path = self.config_path.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,7 +147,7 @@ class Server(ABC):
     @property
     def address(self) -> str:
         """``host:port`` for any client."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def running(self) -> bool:
@@ -162,7 +168,7 @@ class Server(ABC):
         lines: dict[str, str | int] = {
             "dataDir": str(self.data_dir),
             "clientPort": self.port,
-            "clientPortAddress": "127.0.0.1",
+            "clientPortAddress": self.host,
             "tickTime": 500,
             "minSessionTimeout": 500,
             "maxSessionTimeout": 60000,
@@ -189,7 +195,11 @@ class Server(ABC):
         self.write_config()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
+                [*self.within, *self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
             )
 
     def _wait_until_serving(self) -> None:
@@ -198,7 +208,7 @@ class Server(ABC):
             if not self.running:
                 break
             try:
-                if four_letter_word(self.port, "isro") == "rw":
+                if self.four_letter_word("isro") == "rw":
                     return
             except OSError:
                 pass
@@ -231,8 +241,8 @@ class Server(ABC):
         self.stop()
         self.start()
 
-    def four_letter_word(self, word: str) -> str:
-        return four_letter_word(self.port, word)
+    def four_letter_word(self, word: str, timeout_s: float = 5.0) -> str:
+        return four_letter_word(self.port, word, timeout_s, self.host)
 
     def monitor(self) -> dict[str, str]:
         """The keys and values of ``mntr``."""

@@ -1,0 +1,42 @@
+"""Small disks that can be full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND_LIMIT_S: Final = 20
+BALLAST: Final = "ballast"
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False)
+    if done.returncode != 0:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+class SmallDisk:
+    """A file system in memory, at a directory. Raises `OSError` where none may be mounted."""
+
+    def __init__(self, place: Path, megabytes: int) -> None:
+        self._place = place
+        place.mkdir(parents=True)
+        _run("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "corral-tests", str(place))
+
+    def fill(self) -> None:
+        """Leaves not a single block."""
+        with (self._place / BALLAST).open("wb", buffering=0) as ballast:
+            free = os.statvfs(self._place)
+            os.posix_fallocate(ballast.fileno(), 0, max(free.f_bavail * free.f_frsize, 1))
+
+    def empty(self) -> None:
+        """Takes the ballast out again."""
+        (self._place / BALLAST).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Nobody may be using it any more."""
+        _run("umount", str(self._place))

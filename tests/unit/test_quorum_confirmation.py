@@ -135,7 +135,6 @@ class _Disk:
         self.database = self
         self.machine = Machine()
         self.stats = ServerStats(0)
-        self.machine = Machine()
         self.durable: Callable[[], None] = lambda: None
 
     def append(self, zxid: int, entry: bytes) -> None:

@@ -69,21 +69,23 @@ class Wishes:
 
 def run_checks(command: Sequence[str], server: Server) -> dict[str, str]:
     """Runs a program against the server, through a gate; returns ``ok`` or the reason by the name of each check."""
+    with Gate(server.port) as gate:
+        return run_checks_at([*command, gate.address], Wishes(server, gate).grant)
+
+
+def run_checks_at(command: Sequence[str], grant: Callable[[str], None]) -> dict[str, str]:
+    """Runs a program whose wishes are for ``grant``; returns ``ok`` or the reason by the name of each check."""
     results: dict[str, str] = {}
-    with (
-        Gate(server.port) as gate,
-        subprocess.Popen([*command, gate.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program,
-    ):
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         watchdog = threading.Timer(PROGRAM_LIMIT_S, program.kill)
         watchdog.start()
-        wishes = Wishes(server, gate)
         assert program.stdin is not None
         assert program.stdout is not None
         try:
             for line in program.stdout:
                 kind, _, rest = line.rstrip("\n").partition(" ")
                 if kind == "?":
-                    wishes.grant(rest)
+                    grant(rest)
                     program.stdin.write("done\n")
                     program.stdin.flush()
                 elif kind == "ok":

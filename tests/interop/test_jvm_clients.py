@@ -31,22 +31,22 @@ def server_properties() -> dict[str, str | int]:
     return {"znode.container.checkIntervalMs": 200, "znode.container.maxPerMinute": 600000}
 
 
-def run_program(name: str, jars: Path, server: Server, classes: Path) -> dict[str, str]:
-    """Compiles one of the programs and runs it against the server."""
+def compiled(name: str, jars: Path, classes: Path) -> list[str]:
+    """Compiles one of the programs; returns the command that runs it."""
     sources = [str(JAVA / f"{source}.java") for source in ("Checks", name)]
     lint = "-Xlint:all,-classfile"
     subprocess.run(["javac", "-d", str(classes), "-cp", class_path(jars), lint, *sources], check=True)
-    return run_checks(["java", *QUIET_JVM, "-cp", class_path(jars, classes, JAVA), name], server)
+    return ["java", *QUIET_JVM, "-cp", class_path(jars, classes, JAVA), name]
 
 
 @pytest.fixture(scope="module")
 def client_results(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return run_program("ClientChecks", APACHE_JARS, server, tmp_path_factory.mktemp("classes"))
+    return run_checks(compiled("ClientChecks", APACHE_JARS, tmp_path_factory.mktemp("classes")), server)
 
 
 @pytest.fixture(scope="module")
 def curator_results(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return run_program("CuratorChecks", CURATOR_JARS, server, tmp_path_factory.mktemp("classes"))
+    return run_checks(compiled("CuratorChecks", CURATOR_JARS, tmp_path_factory.mktemp("classes")), server)
 
 
 @pytest.mark.parametrize("check", declared_checks(JAVA / "ClientChecks.java"))

@@ -17,14 +17,16 @@ from corral.client import Client
 
 PATIENCE_S = 100
 APACHES = {"A": ApacheServer, "8": Apache38Server}
+JVM_ONLY = ("readonlymode.enabled",)
+"""What Apache's servers do not take from ``zoo.cfg``."""
 SETTINGS = {"tickTime": "200", "initLimit": "50", "syncLimit": "20"}
 
 
 class Mixed(Members):
     """An ensemble of members of the kinds that ``layout`` names: ``C`` Corral's, ``A`` Apache's, ``8`` Apache's 3.8."""
 
-    def __init__(self, directory: Path, layout: str, observers: str = "") -> None:
-        super().__init__(directory, len(layout), len(observers), tickTime=SETTINGS["tickTime"])
+    def __init__(self, directory: Path, layout: str, observers: str = "", **settings: str) -> None:
+        super().__init__(directory, len(layout), len(observers), tickTime=SETTINGS["tickTime"], **settings)
         self.kinds = dict(enumerate(layout + observers, 1))
         self.apaches: dict[int, ApacheServer] = {}
 
@@ -40,7 +42,9 @@ class Mixed(Members):
         directory.mkdir(exist_ok=True)
         (directory / "myid").write_text(str(sid))
         lines = [line.split("=") for line in self.ensemble.to_text().splitlines() if line.startswith("server.")]
-        server = APACHES[self.kinds[sid]](directory, {**dict(lines), **SETTINGS}, port=self.ports[sid])
+        config = {**dict(lines), **SETTINGS, **self.settings}
+        properties = {key: config.pop(key) for key in JVM_ONLY if key in config}
+        server = APACHES[self.kinds[sid]](directory, config, properties=properties, port=self.ports[sid])
         if not self.ensemble.members[sid].is_participant:
             server.config["peerType"] = "observer"
         server.begin()
@@ -77,8 +81,8 @@ class Mixed(Members):
 
 
 @asynccontextmanager
-async def mixed(directory: Path, layout: str, observers: str = "") -> AsyncIterator[Mixed]:
-    made = Mixed(directory, layout, observers)
+async def mixed(directory: Path, layout: str, observers: str = "", **settings: str) -> AsyncIterator[Mixed]:
+    made = Mixed(directory, layout, observers, **settings)
     try:
         async with asyncio.timeout(PATIENCE_S):
             yield made

@@ -54,7 +54,8 @@ class ConnectionInfo:
 async def sessions(server: Server) -> list[SessionInfo]:
     """The live sessions, in the order of their ids."""
     found = []
-    for session_id, timeout_ms in sorted(server.tree.sessions.items()):
+    local = {each.id: each.timeout_ms for each in server.tracker.sessions.values() if each.local is not None}
+    for session_id, timeout_ms in sorted((server.tree.sessions | local).items()):
         tracked = server.tracker.sessions.get(session_id)
         held = tracked is not None and tracked.connection is not None and not tracked.connection.closed
         paths = tuple(sorted(path.decode() for path in server.tree.ephemerals.get(session_id, ())))

@@ -54,3 +54,12 @@ def _imported(module: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
             names.add(node.module)
     return names
+
+
+def test_a_member_does_without_what_it_has_no_use_for() -> None:
+    """Each of them would cost every server a megabyte, and a good part of its time to start."""
+    modules = "corral.cli.main, corral.cli.server, corral.quorum.daemon"
+    heavy = ("http", "xml", "email", "rich", "prompt_toolkit", "multiprocessing", "corral.client", "corral.recipes")
+    command = f"import sys, {modules}; print(*(name for name in {heavy} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import javaproperties
-
 from corral.cli.shell.command import Command, CommandError, Option, UsageError, about
 from corral.cli.shell.formats import data_object, shown_data, stat_lines, stat_object
+from corral.properties import settings
 
 if TYPE_CHECKING:
     from corral.cli.shell.arguments import Arguments
@@ -40,7 +39,7 @@ def client_addresses(config: str) -> tuple[str, list[str]]:
     """The version of a dynamic configuration (hexadecimal), and where its servers take clients."""
     version = ""
     addresses = []
-    for key, value in javaproperties.loads(config).items():
+    for key, value in settings(config).items():
         if key == "version":
             version = value.strip()
         elif key.startswith("server."):
@@ -87,8 +86,7 @@ def _listed(arguments: Arguments, name: str) -> list[str]:
 def _read_members(path: Path) -> list[str]:
     """The lines of a configuration file that say who belongs to the ensemble."""
     try:
-        with path.open(encoding="latin-1") as file:
-            lines = javaproperties.load(file)
+        lines = settings(path.read_bytes().decode("latin-1"))
     except OSError as error:
         raise CommandError(f"Error processing {path}: {error.strerror}") from None
     except ValueError as error:

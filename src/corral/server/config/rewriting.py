@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corral.properties import parse
 from corral.server.config.sources import PREFIX
 
 if TYPE_CHECKING:
@@ -73,15 +74,11 @@ def _goes(key: str, drop_client_port: bool) -> bool:
 
 def _pieces(content: bytes) -> list[tuple[str | None, str]]:
     """The logical lines of a properties file, and of each that is a setting the key."""
-    import javaproperties
-
-    return [
-        (
-            element.key.strip().removeprefix(PREFIX) if isinstance(element, javaproperties.KeyValue) else None,
-            element.source,
-        )
-        for element in javaproperties.parse(content.decode("latin-1"))
-    ]
+    pieces: list[tuple[str | None, str]] = []
+    for line in parse(content.decode("latin-1")):
+        setting = line.setting()
+        pieces.append((setting and setting[0].strip().removeprefix(PREFIX), line.source))
+    return pieces
 
 
 def _unicode_escapes(character: str) -> str:

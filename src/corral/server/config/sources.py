@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from corral.properties import InvalidEscapeError, parse
 from corral.server.config.errors import ConfigError
 
 __all__ = ["FLAG_VARIABLES", "PREFIX", "Entry", "Layer", "entries_of_file", "entries_of_flags", "wrong_value"]
@@ -57,22 +58,19 @@ def entries_of_file(path: Path) -> Iterator[Entry]:
     Raises:
         ConfigError: the file cannot be read, or has a malformed escape.
     """
-    # Imported here because it takes an XML parser and an HTTP client with it, a good part of the time to start;
-    # a server without a file need not wait for them.
-    import javaproperties
-
     try:
         content = path.read_bytes().decode("iso-8859-1")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     line = 1
     try:
-        for element in javaproperties.parse(content):
-            if isinstance(element, javaproperties.KeyValue):
-                yield Entry(element.key.strip(), element.value.strip(), f"{path}, line {line}", Layer.FILE)
-            line += count_lines(element.source)
-    except javaproperties.InvalidUEscapeError as error:
-        raise ConfigError(f"{path}, line {line}: {error.escape} is not an escape of a character") from error
+        for each in parse(content):
+            if (setting := each.setting()) is not None:
+                key, value = setting
+                yield Entry(key.strip(), value.strip(), f"{path}, line {line}", Layer.FILE)
+            line += count_lines(each.source)
+    except InvalidEscapeError as error:
+        raise ConfigError(f"{path}, line {line}: {error}") from error
 
 
 def count_lines(source: str) -> int:

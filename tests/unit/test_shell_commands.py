@@ -139,7 +139,7 @@ def test_bad_input_is_refused(server: Server) -> None:
 def test_a_command_that_does_not_exist(server: Server) -> None:
     ((status, out, err),) = ask(server, ["nonsense"])
     assert (status, out) == (NOT_FOUND, "")
-    assert "\tls [-s] [-w] [-l] [-R] path\n" in err
+    assert "\tls [-s] [-w] [-R] path\n" in err
     assert err.endswith("Command not found: Command not found nonsense\n")
 
 
@@ -399,7 +399,7 @@ def test_linearizable_reads_of_a_server_that_cannot(server: Server, monkeypatch:
 
 
 def test_help(server: Server) -> None:
-    whole, one = ask(server, ["help", "help set"])
+    whole, one, more = ask(server, ["help", "help set", "help sync"])
     assert whole[0] == 0
     assert "\tgetAllChildrenNumber path" in whole[1].splitlines()
     assert one[1].splitlines() == [
@@ -409,6 +409,7 @@ def test_help(server: Server) -> None:
         " -s         Print znode stats additionally",
         " -v <arg>   Set with an expected version",
     ]
+    assert more[1].splitlines()[-1] == " -q   Fail unless a quorum confirms that it still leads"
 
 
 def test_an_event_of_several_watches_is_told_once(server: Server) -> None:

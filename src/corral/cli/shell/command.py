@@ -34,7 +34,7 @@ from corral.cli.shell.sentences import sentence
 from corral.client.errors import KeeperError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from corral.cli.shell.arguments import Arguments
     from corral.cli.shell.shell import Shell
@@ -71,6 +71,8 @@ class Option:
     """What the value is called in the help; None for an option that takes none."""
     long: str | None = None
     """Without the hyphens."""
+    is_zkclis: bool = True
+    """Whether zkCli has it, too: the usage of its commands is what zkCli says, and only ``help`` tells of more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +101,19 @@ class Command:
     @property
     def usage_text(self) -> str:
         """What a UsageError shows."""
-        return "\n".join([self.usage_line, *self.option_lines]) if self.explains_options else self.usage_line
+        explained = [option for option in self.options if option.is_zkclis] if self.explains_options else []
+        return "\n".join([self.usage_line, *_lines(explained)])
 
     @property
     def option_lines(self) -> list[str]:
         """A line for each option, by name."""
-        heads = {option: _head(option) for option in sorted(self.options, key=lambda option: option.name.lower())}
-        width = max(map(len, heads.values()), default=0)
-        return [f" {head:<{width}}   {option.description}" for option, head in heads.items()]
+        return _lines(self.options)
+
+
+def _lines(options: Iterable[Option]) -> list[str]:
+    heads = {option: _head(option) for option in sorted(options, key=lambda option: option.name.lower())}
+    width = max(map(len, heads.values()), default=0)
+    return [f" {head:<{width}}   {option.description}" for option, head in heads.items()]
 
 
 def _head(option: Option) -> str:

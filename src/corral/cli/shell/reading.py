@@ -113,12 +113,12 @@ async def _ephemerals(shell: Shell, arguments: Arguments) -> None:
 
 _STAT: Final = Option("s", "stat")
 _WATCH: Final = Option("w", "watch")
-_LINEARIZABLE: Final = Option("l", "See all that anybody has written until now")
+_LINEARIZABLE: Final = Option("l", "See all that anybody has written until now", is_zkclis=False)
 
 COMMANDS: Final = (
     Command(
         "ls",
-        "[-s] [-w] [-l] [-R] path",
+        "[-s] [-w] [-R] path",
         _ls,
         "List the children of a znode.",
         options=(_STAT, _WATCH, _LINEARIZABLE, Option("R", "recurse")),
@@ -127,7 +127,7 @@ COMMANDS: Final = (
     Command("ls2", "path [watch]", _ls2, "The old spelling of ls -s.", operands=(1, 2)),
     Command(
         "get",
-        "[-s] [-w] [-l] [-b] [-x] path",
+        "[-s] [-w] [-b] [-x] path",
         _get,
         "Print the data of a znode.",
         options=(
@@ -142,7 +142,7 @@ COMMANDS: Final = (
     ),
     Command(
         "stat",
-        "[-w] [-l] path",
+        "[-w] path",
         _stat,
         "Print the metadata of a znode.",
         options=(_WATCH, _LINEARIZABLE),

@@ -101,10 +101,10 @@ COMMANDS: Final = (
     Command("whoami", "", _who_am_i, "Print what this session has proved to be.", operands=(0, 0)),
     Command(
         "sync",
-        "[-q] path",
+        "path",
         _sync,
         "Let the server catch up with its leader.",
-        options=(Option("q", "Fail unless a quorum confirms that it still leads"),),
+        options=(Option("q", "Fail unless a quorum confirms that it still leads", is_zkclis=False),),
         operands=(1, 1),
     ),
     Command("version", "", _version, "Print the version of this shell.", operands=(0, 0), needs_connection=False),

@@ -141,6 +141,23 @@ def test_what_is_cut_off_does_not_come_back(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_it_is_cut_back_to_where_an_epoch_begins(tmp_path: Path) -> None:
+    """A leader that has nothing of its epoch yet names the beginning of it, which is no transaction."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 6))
+            await history.append(entries(1, 2, 4 << 32))
+            on_disk = await history.cut(4 << 32)
+            assert on_disk.zxid == history.last_zxid == 4 << 32
+            assert znodes(history) == names(*entries(1, 6))
+            await history.append(entries(1, 1, 5 << 32))
+        async with opened(tmp_path) as history:
+            assert znodes(history) == names(*entries(1, 6), *entries(1, 1, 5 << 32))
+
+    asyncio.run(main())
+
+
 def test_another_tree_takes_the_place_of_everything(tmp_path: Path) -> None:
     """ZOOKEEPER-3642: what came as a whole tree must not be in memory only."""
 
@@ -209,5 +226,23 @@ def test_learners_are_served_from_the_log_while_that_is_short(tmp_path: Path) ->
             found = history.committed_since(EPOCH | 395)
             assert found == entries(395, 410)
             assert history.committed_since(EPOCH | 1) is None
+
+    asyncio.run(main())
+
+
+def test_nobody_is_served_from_a_log_that_was_left_for_a_tree(tmp_path: Path) -> None:
+    """What the log has after the parting was never committed, and what came as a tree is not in it."""
+
+    async def main() -> None:
+        grower = Grower(DataTree(OwnerRules()))
+        grower.tree.last_zxid = 4 << 32
+        for number in range(100):
+            grower.create(b"/%d" % number, b"from the leader")
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 6))
+            await history.replace(grower.tree, grower.tree.last_zxid)
+            await history.append(entries(1, 2, 5 << 32))
+            assert history.committed_since(EPOCH | 5) is None
+            assert history.committed_since(5 << 32 | 1) == entries(1, 2, 5 << 32)
 
     asyncio.run(main())

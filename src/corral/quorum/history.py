@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from corral.server.database import Database
     from corral.tree.datatree import DataTree
 
+_COUNTER: Final = 0xFFFFFFFF
 _TXN_HEADER: Final = struct.Struct(">qiqqi")
 
 log = logging.getLogger(__name__)
@@ -195,6 +196,9 @@ class History:
             digests=config.storage.digest_enabled,
             filesystem=self.filesystem,
         )
+        if not zxid & _COUNTER and recovered.tree.last_zxid < zxid:
+            # An epoch's beginning is no transaction. Who had one of that epoch has all that came before.
+            recovered.tree.last_zxid = zxid
         if recovered.tree.last_zxid != zxid:
             raise StorageError(
                 f"cut back to zxid {zxid:#x}, the logs lead to {recovered.tree.last_zxid:#x}",
@@ -263,8 +267,12 @@ class History:
         except StorageError as error:
             log.info("a learner at zxid %#x is not served from the log: %s", zxid, error)
             return None
-        # What a snapshot brought and no log has would be missing in what is sent.
         if not found or found[0][0] > zxid or found[-1][0] < self._base_zxid:
+            return None
+        # A snapshot whose last transaction no log has came from a leader: that transaction would be missing in what is
+        # sent, and what the logs have before it may have been given up for it.
+        logged = {each for each, _ in found}
+        if any(zxid < each.zxid <= self.tree.last_zxid and each.zxid not in logged for each in snapshots):
             return None
         return found
 

@@ -8,7 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check slow endure bench clean
+# From which seed on `make soak` looks for bugs: another one each time.
+SEED ?= $(shell date +%s)
+
+.PHONY: run test check slow soak endure bench clean
 
 run: $(READY)
 	@$(BIN)/corral server --port $(PORT) --data-dir $(DATA)
@@ -25,6 +28,10 @@ check: $(READY)
 slow: $(READY)
 	$(BIN)/pytest -m "slow and not interop" --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/pytest -m interop $(ARGS)
+
+soak: MINUTES = 60
+soak: $(READY)
+	$(BIN)/corral simulate --seed $(SEED) --for $(MINUTES) --jobs $$(getconf _NPROCESSORS_ONLN) --counts $(ARGS)
 
 endure: $(READY)
 	ENSEMBLE_MINUTES=$(MINUTES) $(BIN)/pytest -s -m interop tests/interop/test_real_ensembles.py $(ARGS)

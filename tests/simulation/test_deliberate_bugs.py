@@ -13,5 +13,5 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_is_found(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
     bug.make(monkeypatch)
-    scenario = Scenario(bug.servers, bug.clients, bug.seconds, kinds=bug.kinds, pause_s=bug.pause_s)
+    scenario = Scenario(bug.servers, clients=bug.clients, seconds=bug.seconds, kinds=bug.kinds, pause_s=bug.pause_s)
     assert any(simulate(seed, scenario).violations for seed in range(bug.within))

@@ -26,7 +26,7 @@ class LosingAll(random.Random):
 def test_what_recovery_has_read_back_from_the_page_cache_outlives_the_power(tmp_path: Path) -> None:
     """Seed 1027: a member was killed before its sync, took part with what it found in its log, and then lost that."""
     directory = tmp_path / "version-2"
-    disk = Disk(tmp_path / "attic", LosingAll(), lambda: None)
+    disk = Disk(tmp_path / "attic", LosingAll(), lambda call: None)
     disk.make_directory(directory)
     writer = TxnLogWriter(directory, force_sync=False, filesystem=disk)
     for zxid in (1, 2, 3):
@@ -44,7 +44,7 @@ def test_what_recovery_has_read_back_from_the_page_cache_outlives_the_power(tmp_
 def test_what_was_not_synced_is_lost_with_the_power(tmp_path: Path) -> None:
     """The same without recovery: the disk does forget."""
     directory = tmp_path / "version-2"
-    disk = Disk(tmp_path / "attic", LosingAll(), lambda: None)
+    disk = Disk(tmp_path / "attic", LosingAll(), lambda call: None)
     disk.make_directory(directory)
     writer = TxnLogWriter(directory, filesystem=disk)
     append(writer, 1)

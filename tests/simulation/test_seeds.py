@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from corral.cli.main import corral
 from corral.simulation.run import Scenario, simulate
+from corral.simulation.scenarios import draw_scenario
 
 QUICK = Scenario(seconds=6)
-THOROUGH = Scenario(seconds=15)
+DRAWN = draw_scenario(4, seconds=6)
 BATCHES = 40
 SEEDS_PER_BATCH = 25
 
@@ -39,24 +40,44 @@ def test_five_members() -> None:
 
 def test_a_seed_decides_everything() -> None:
     """Also in another process, where strings hash otherwise."""
-    verdict = simulate(4, QUICK)
-    command = [sys.executable, "-m", "corral", "simulate", "--seed", "4", "--minutes", str(QUICK.seconds / 60), "-q"]
+    verdict = simulate(4, DRAWN)
+    command = [sys.executable, "-m", "corral", "simulate", "--seed", "4", "--minutes", str(DRAWN.seconds / 60), "-q"]
     other = subprocess.run(
         command, env={**os.environ, "PYTHONHASHSEED": "12345"}, capture_output=True, text=True, check=True, timeout=60
     )
     assert other.stdout.splitlines()[-1] == f"digest {verdict.digest}"
-    assert simulate(5, QUICK).digest != verdict.digest
+    assert simulate(5, DRAWN).digest != verdict.digest
 
 
 def test_the_command_shows_what_happens_and_that_it_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = CliRunner().invoke(corral, ["simulate", "--seed", "1", "--minutes", "0.02", "--no-faults", "--logs"])
+    shown = CliRunner().invoke(
+        corral, ["simulate", "--seed", "1", "--servers", "3", "--minutes", "0.02", "--no-faults", "--logs"]
+    )
     assert shown.exit_code == 0
     assert "server-3    leads epoch 1" in shown.output
     assert "info: elected: leading server 3" in shown.output
     monkeypatch.setattr("corral.quorum.broadcast.is_quorum", lambda ensembles, sids: False)
-    failed = CliRunner().invoke(corral, ["simulate", "--seed", "1", "--minutes", "0.02", "--no-faults", "-q"])
+    failed = CliRunner().invoke(
+        corral, ["simulate", "--seed", "1", "--servers", "3", "--minutes", "0.02", "--no-faults", "-q"]
+    )
     assert failed.exit_code == 1
-    assert "1 of 1 seeds failed" in failed.output
+    assert "seed 1 fails, after 1 seeds; again: corral simulate --seed 1 --servers 3 --observers" in failed.output
+
+
+def test_seeds_run_at_once_and_end_as_ever() -> None:
+    options = ["simulate", "--seed", "7", "--runs", "3", "--minutes", "0.02", "-q"]
+    at_once = CliRunner().invoke(corral, [*options, "--jobs", "2"])
+    in_turn = CliRunner().invoke(corral, options)
+    assert in_turn.exit_code == 0
+    assert sorted(at_once.output.splitlines()) == sorted(in_turn.output.splitlines())
+
+
+def test_a_long_search_tells_how_far_it_is_and_what_it_has_reached() -> None:
+    options = ["simulate", "--seed", "7", "--runs", "2", "--for", "5", "--minutes", "0.02", "--counts"]
+    shown = CliRunner().invoke(corral, options)
+    assert shown.exit_code == 0
+    assert "2 seeds, nothing wrong" in shown.output
+    assert "with 2 of 2 seeds" in shown.output
 
 
 @pytest.mark.slow
@@ -64,6 +85,5 @@ def test_the_command_shows_what_happens_and_that_it_goes_wrong(monkeypatch: pyte
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_a_thousand_seeds(batch: int) -> None:
     for seed in range(batch * SEEDS_PER_BATCH, (batch + 1) * SEEDS_PER_BATCH):
-        scenario = THOROUGH if seed % 5 else Scenario(servers=5, seconds=10)
-        verdict = simulate(seed, scenario)
+        verdict = simulate(seed, draw_scenario(seed))
         assert verdict.violations == [], verdict

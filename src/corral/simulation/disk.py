@@ -52,9 +52,12 @@ class _NameChange:
 
 
 class Disk(FileSystem):
-    """The disk of one machine. ``crash`` is called in the middle of a call when :meth:`crash_after` says so."""
+    """The disk of one machine. ``crash`` is called in the middle of a call when :meth:`crash_after` says so.
 
-    def __init__(self, attic: Path, chance: random.Random, crash: Callable[[], None]) -> None:
+    It is told of which call: what it does, and to which kind of file.
+    """
+
+    def __init__(self, attic: Path, chance: random.Random, crash: Callable[[str], None]) -> None:
         self._attic = attic
         self._chance = chance
         self._crash = crash
@@ -66,8 +69,9 @@ class Disk(FileSystem):
         """The program that held it is gone; what it still tries reaches nothing."""
         self.is_full = False
         self.fails_to_sync = False
-        self.calls = 0
-        self._crash_at: int | None = None
+        self._crash_in = 0
+        """The call within which the machine dies, counted down; 0 if none."""
+        self._crash_kind = ""
         attic.mkdir(parents=True, exist_ok=True)
 
     def __repr__(self) -> str:
@@ -83,29 +87,34 @@ class Disk(FileSystem):
 
     # Faults
 
-    def crash_after(self, calls: int) -> None:
-        """Let the machine die within one of the next calls."""
-        self._crash_at = self.calls + calls
+    def crash_after(self, calls: int, kind: str = "") -> None:
+        """Let the machine die within one of the next calls; with ``kind``, of those that concern such a file."""
+        self._crash_in = calls
+        self._crash_kind = kind
 
     def forget_crash(self) -> None:
         """Let it live on."""
-        self._crash_at = None
+        self._crash_in = 0
 
-    def _call(self, *, takes_space: bool = False) -> None:
+    def _call(self, what: str, path: Path, *, takes_space: bool = False) -> None:
         if self.is_dead:
             raise PowerLostError
-        self.calls += 1
-        if self._crash_at is not None and self.calls >= self._crash_at:
-            self._crash_at = None
-            self._crash()
-            raise PowerLostError
+        kind = path.name.partition(".")[0]
+        if self._crash_in and self._crash_kind in ("", kind):
+            self._crash_in -= 1
+            if not self._crash_in:
+                self._crash(f"{what} {kind}")
+                raise PowerLostError
         if takes_space and self.is_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _path(self, descriptor: int) -> Path:
+        return self._open.get(descriptor, Path())
 
     def process_dies(self) -> None:
         """Its files are closed; what was written stays."""
         self.is_dead = True
-        self._crash_at = None
+        self._crash_in = 0
         for descriptor in self._open:
             os.close(descriptor)
         self._open.clear()
@@ -151,7 +160,7 @@ class Disk(FileSystem):
     # The calls of a file system
 
     def create(self, path: Path) -> int:
-        self._call(takes_space=True)
+        self._call("create", path, takes_space=True)
         descriptor = super().create(path)
         self._open[descriptor] = path
         self._files[path] = _File()
@@ -159,11 +168,11 @@ class Disk(FileSystem):
         return descriptor
 
     def set_mode(self, descriptor: int, mode: int) -> None:
-        self._call()
+        self._call("set the mode of", self._path(descriptor))
         super().set_mode(descriptor, mode)
 
     def open(self, path: Path) -> int:
-        self._call()
+        self._call("open", path)
         descriptor = super().open(path)
         self._open[descriptor] = path
         return descriptor
@@ -173,14 +182,14 @@ class Disk(FileSystem):
             super().close(descriptor)
 
     def pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
-        self._call(takes_space=True)
+        self._call("write", self._path(descriptor), takes_space=True)
         size = os.fstat(descriptor).st_size
         before = os.pread(descriptor, len(data), offset)
         self._note(descriptor, _Write(offset, before.ljust(len(data), b"\0"), size))
         return super().pwrite(descriptor, data, offset)
 
     def truncate(self, descriptor: int, size: int) -> None:
-        self._call(takes_space=True)
+        self._call("cut", self._path(descriptor), takes_space=True)
         size_before = os.fstat(descriptor).st_size
         before = os.pread(descriptor, size_before - size, size) if size < size_before else b""
         self._note(descriptor, _Write(size, before, size_before))
@@ -190,13 +199,13 @@ class Disk(FileSystem):
         self._files.setdefault(self._open[descriptor], _File()).unsynced.append(write)
 
     def sync_data(self, descriptor: int) -> None:
-        self._call()
+        self._call("sync", self._path(descriptor))
         if self.fails_to_sync:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._files.pop(self._open[descriptor], None)
 
     def sync_directory(self, path: Path) -> None:
-        self._call()
+        self._call("sync the names in", path)
         if self.fails_to_sync:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         for change in self._names.pop(path, ()):
@@ -204,7 +213,7 @@ class Disk(FileSystem):
                 change.kept.unlink()
 
     def rename(self, source: Path, target: Path) -> None:
-        self._call()
+        self._call("rename", target)
         kept = self._keep(target) if target.exists() else None
         super().rename(source, target)
         file = self._files.pop(source, None)
@@ -214,7 +223,7 @@ class Disk(FileSystem):
         self._names.setdefault(target.parent, []).append(_NameChange(target, source, kept))
 
     def unlink(self, path: Path) -> None:
-        self._call()
+        self._call("remove", path)
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         self._files.pop(path, None)
@@ -227,7 +236,7 @@ class Disk(FileSystem):
         return kept
 
     def make_directory(self, path: Path) -> None:
-        self._call()
+        self._call("make the directory", path)
         super().make_directory(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.leader import Leader
+from corral.simulation.operations import Operator
 
 if TYPE_CHECKING:
     import random
@@ -20,7 +21,11 @@ MEAN_PAUSES_S: Final = (0.3, 0.8, 1.5, 4.0)
 """Between two faults: one of these in each simulation."""
 KIND_LIKELIHOOD: Final = 0.6
 """How likely it is that a kind of fault happens at all in a simulation: with fewer kinds each gets further."""
-
+LONGEST_S: Final = 6.0
+"""Before what is broken is repaired."""
+LARGEST_DRIFT: Final = 0.02
+FILES: Final = ("acceptedEpoch", "currentEpoch", "snapshot", "log")
+"""Kinds of files whose every step to durability is to be interrupted."""
 
 _LAST_START_S: Final = 10.0
 """After the healing, who has ended by what went wrong before is started once more."""
@@ -49,33 +54,43 @@ class Nemesis:
         self._trace = trace
         self._is_over = False
         self._mean_pause_s = chance.choice(MEAN_PAUSES_S)
-        kinds = {
+        self._operator = Operator(timeline, members, chance, trace)
+        kinds: dict[str, tuple[Callable[[], object], int]] = {
             "kill": (self._kill, 4),
+            "kill several": (self._kill_several, 2),
             "lose power": (self._lose_power, 4),
             "lose power in a call": (self._lose_power_in_a_call, 6),
             "lose power everywhere": (self._lose_power_everywhere, 1),
             "pause": (self._pause, 3),
             "partition": (self._partition, 4),
             "cut one way": (self._cut_one_way, 3),
+            "cut at random": (self._cut_at_random, 2),
+            "isolate the leader": (self._isolate_leader, 3),
             "break connections": (self._break_connections, 4),
             "slow link": (self._slow_link, 2),
             "slow disk": (self._slow_disk, 2),
             "full disk": (self._fill_disk, 1),
             "failing disk": (self._fail_syncs, 1),
             "clock": (self._jump_clock, 1),
+            "drift": (self._drift, 0),
             "kill client": (self._kill_client, 2),
+            "restart": (self._restart, 2),
+            "rolling restart": (self._operator.restart_all, 1),
         }
         drawn = [name for name in kinds if chance.random() < KIND_LIKELIHOOD]
         self._kinds = {name: kinds[name] for name in only or drawn or kinds}
 
     def start(self) -> None:
-        """From now on things go wrong."""
+        """From now on things go wrong. To be called before the members start."""
         self._tell(f"every {self._mean_pause_s:g} s one of: {', '.join(self._kinds)}")
+        if self._kinds.pop("drift", None):
+            self._drift()
         self._plan()
 
     def stop(self) -> None:
         """No more faults; everything heals."""
         self._is_over = True
+        self._operator.rest()
         self._tell("everything heals")
         self._network.heal()
         self._network.slow.clear()
@@ -99,13 +114,15 @@ class Nemesis:
         self._timeline.after(self._chance.expovariate(1 / self._mean_pause_s), self._strike)
 
     def _strike(self) -> None:
-        if not self._is_over:
-            calls, weights = zip(*self._kinds.values(), strict=True)
-            (call,) = self._chance.choices(calls, weights)
-            call()
+        if not self._is_over and self._kinds:
+            weights = [weight for _, weight in self._kinds.values()]
+            (kind,) = self._chance.choices(list(self._kinds), weights)
+            strike, _ = self._kinds[kind]
+            if strike() is not False:
+                self._trace.counts[f"fault: {kind}"] += 1
             self._plan()
 
-    def _later(self, call: Callable[[], None], longest_s: float = 6.0) -> None:
+    def _later(self, call: Callable[[], None], longest_s: float = LONGEST_S) -> None:
         """Repair after a while: mostly soon, sometimes much later."""
         delay = self._chance.uniform(0, longest_s) if self._chance.random() < 0.8 else self._chance.uniform(0, 0.2)
 
@@ -115,9 +132,13 @@ class Nemesis:
 
         self._timeline.after(delay, repair)
 
+    def _leaders(self) -> list[Member]:
+        """Who takes itself for the leader: mostly one."""
+        return [each for each in self._members if each.peer is not None and isinstance(each.peer.term, Leader)]
+
     def _draw_member(self) -> Member:
         """Any member; often the leader."""
-        leaders = [each for each in self._members if each.peer is not None and isinstance(each.peer.term, Leader)]
+        leaders = self._leaders()
         if leaders and self._chance.random() < 0.4:
             return self._chance.choice(leaders)
         return self._chance.choice(self._members)
@@ -130,43 +151,63 @@ class Nemesis:
         """A member has ended, for whatever reason: start it again after a while."""
         self._later(lambda: self._start(member))
 
-    # Processes and machines
+    # Processes and machines. What finds its member down does nothing, and says so.
 
-    def _kill(self) -> None:
-        self._draw_member().kill()
+    def _kill(self) -> bool:
+        return self._draw_member().kill()
 
-    def _lose_power(self) -> None:
-        self._draw_member().lose_power()
+    def _kill_several(self) -> bool:
+        """Up to all of them at once."""
+        several = self._chance.sample(
+            list(self._members), self._chance.randint(min(2, len(self._members)), len(self._members))
+        )
+        return sum([member.kill() for member in several]) > 1
 
-    def _lose_power_in_a_call(self) -> None:
+    def _restart(self) -> bool:
+        return self._draw_member().stop()
+
+    def _lose_power(self) -> bool:
+        return self._draw_member().lose_power()
+
+    def _lose_power_in_a_call(self) -> bool:
+        """Within one of the next, whatever it is; or within one of the few that write down an epoch or a tree."""
         member = self._draw_member()
-        if member.is_up:
-            member.disk.crash_after(self._chance.randint(1, 12))
+        kind = self._chance.choice(("", "", *FILES))
+        member.disk.crash_after(self._chance.randint(1, 6 if kind else 12), kind)
+        return member.is_up
 
-    def _lose_power_everywhere(self) -> None:
-        for member in self._members:
-            member.lose_power()
+    def _lose_power_everywhere(self) -> bool:
+        return sum([member.lose_power() for member in self._members]) > 1
 
-    def _pause(self) -> None:
+    def _pause(self) -> bool:
         member = self._draw_member()
-        member.pause()
         self._later(member.resume)
+        return member.pause()
 
     def _jump_clock(self) -> None:
         self._draw_member().jump_clock(self._chance.randint(-3_600_000, 3_600_000))
 
-    def _kill_client(self) -> None:
-        client = self._chance.choice(self._clients)
-        if not client.is_over:
+    def _drift(self) -> None:
+        """Each clock is too fast or too slow, for good."""
+        for member in self._members:
+            member.clock.rate = 1 + self._chance.uniform(-LARGEST_DRIFT, LARGEST_DRIFT)
+            self._tell(f"the clock of {member.host.name} counts {member.clock.rate:.4f} s in a second")
+        self._trace.counts["fault: drift"] += 1
+
+    def _kill_client(self) -> bool:
+        running = [client for client in self._clients if not client.is_over]
+        if running:
+            client = self._chance.choice(running)
             client.kill()
             self._later(client.start)
+        return bool(running)
 
     # The network
 
     def _names(self) -> list[str]:
         return [member.host.name for member in self._members]
 
-    def _cut(self, links: set[tuple[str, str]], what: str) -> None:
+    def _cut(self, links: set[tuple[str, str]], what: str, longest_s: float = LONGEST_S) -> None:
         self._tell(what)
         self._network.cut(links)
 
@@ -174,10 +215,10 @@ class Nemesis:
             self._tell(f"heals: {what}")
             self._network.heal(links)
 
-        self._later(heal)
+        self._later(heal, longest_s)
 
     def _partition(self) -> None:
-        """Two sides, the clients on either; sometimes one member belongs to both."""
+        """Two sides, the clients on either. Sometimes a member belongs to both, sometimes one side hears the other."""
         names = self._names()
         self._chance.shuffle(names)
         at = self._chance.randrange(1, len(names))
@@ -189,9 +230,12 @@ class Nemesis:
         # Clients in the middle see both sides.
         other = self._chance.randint(some, len(clients))
         one_side, other_side = [*left, *clients[:some]], [*right, *clients[some:other]]
-        links = {
-            link for one in one_side for two in other_side for link in ((one, two), (two, one)) if bridge not in link
-        }
+        links = {(one, two) for one in one_side for two in other_side if bridge not in (one, two)}
+        if self._chance.random() < 0.25:
+            self._trace.counts["fault: partition, one way"] += 1
+            self._cut(links, f"{','.join(one_side)} not heard by {','.join(other_side)}")
+            return
+        links |= {(two, one) for one, two in links}
         over = f", {bridge} in between" if bridge else ""
         self._cut(links, f"{','.join(one_side)} apart from {','.join(other_side)}{over}")
 
@@ -205,15 +249,31 @@ class Nemesis:
         else:
             self._cut({(other, one) for other in others}, f"{one} does not hear {','.join(others)}")
 
-    def _break_connections(self) -> None:
+    def _isolate_leader(self) -> bool:
+        """From the other members only, and not for long: what its clients write meanwhile must go again."""
+        leaders = self._leaders()
+        if not leaders:
+            return False
+        one = self._chance.choice(leaders).host.name
+        links = {link for other in self._names() if other != one for link in ((one, other), (other, one))}
+        self._cut(links, f"{one} is alone with its clients", 2.0)
+        return True
+
+    def _cut_at_random(self) -> None:
+        """Each link between two members, in each direction, perhaps."""
+        share = self._chance.choice((0.2, 0.4, 0.7))
+        pairs = [(one, other) for one in self._names() for other in self._names() if one != other]
+        links = {pair for pair in pairs if self._chance.random() < share}
+        self._cut(links, f"cut: {', '.join(f'{one} to {other}' for one, other in sorted(links))}")
+
+    def _break_connections(self) -> bool:
         ends = [end for end in self._network.ends if not end.is_lost]
-        if not ends:
-            return
         for end in self._chance.sample(ends, min(len(ends), self._chance.choice((1, 1, 2, 4)))):
             self._tell(f"{end!r} breaks")
             end.break_off()
             if self._chance.random() < 0.5:
                 end.other.break_off()
+        return bool(ends)
 
     def _slow_link(self) -> None:
         one, other = self._chance.sample(self._names(), 2)

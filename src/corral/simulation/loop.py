@@ -129,13 +129,16 @@ class Loop(asyncio.BaseEventLoop):
         host: Host,
         failed: Callable[[str, BaseException | None], None],
         stepped: Callable[[], None] | None = None,
+        rate: float = 1.0,
     ) -> None:
+        """``rate`` is how many seconds its clock counts in one of the timeline's."""
         self.timeline = timeline
         self.host = host
         self.is_dead = False
         super().__init__()
         self._failed = failed
         self._stepped = stepped
+        self._rate = rate
         self._is_paused = False
         self._backlog: deque[asyncio.Handle] = deque()
         self._tasks: dict[Task, None] = {}
@@ -144,8 +147,8 @@ class Loop(asyncio.BaseEventLoop):
         return f"<Loop of {self.host.name}{' (dead)' if self.is_dead else ''}>"
 
     def time(self) -> float:
-        """The timeline's time."""
-        return self.timeline.now
+        """The timeline's time, as its clock counts it."""
+        return self.timeline.now * self._rate
 
     def is_running(self) -> bool:
         """Whether its process lives."""
@@ -172,7 +175,7 @@ class Loop(asyncio.BaseEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See the base class."""
-        return self.call_at(self.timeline.now + delay, callback, *args, context=context)
+        return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -180,7 +183,7 @@ class Loop(asyncio.BaseEventLoop):
         """See the base class."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         if not self.is_dead:
-            self.timeline.set_timer(self, when, handle)
+            self.timeline.set_timer(self, when / self._rate, handle)
         return handle
 
     def run_handle(self, handle: asyncio.Handle) -> None:

@@ -38,12 +38,14 @@ class SimulatedClock(Clock):
         self._timeline = network.timeline
         self._started_ms = started_ms
         self.ahead_ms = 0
+        self.rate = 1.0
+        """How many seconds it counts in one: the same for all that measures time on the machine."""
 
     def wall_ms(self) -> int:
-        return EPOCH_MS + self.ahead_ms + int(self._timeline.now * 1000)
+        return EPOCH_MS + self.ahead_ms + int(self._timeline.now * self.rate * 1000)
 
     def monotonic_ms(self) -> int:
-        return self._started_ms + int(self._timeline.now * 1000)
+        return self._started_ms + int(self._timeline.now * self.rate * 1000)
 
 
 class SimulatedWorker:
@@ -133,6 +135,8 @@ class Member:
         self.sync_delay_s = 0.0005
         """How long the disk takes for half of a job, on average."""
         self.is_paused = False
+        self.is_stopping = False
+        """It has been told to end, and will."""
         self._ensemble = ensemble
         self._config = config
         self._chance = chance
@@ -164,7 +168,7 @@ class Member:
         self.life += 1
         self.trace.tell(self.host.name, "starts")
         self.disk.revive()
-        self.host.loop = loop = Loop(self.host.network.timeline, self.host, self._uncaught, self._step)
+        self.host.loop = loop = Loop(self.host.network.timeline, self.host, self._uncaught, self._step, self.clock.rate)
         self.host.power_on()
         machine = SimulatedMachine(self, self.clock, self.disk, self._chance)
         self.peer = peer = Peer(self.sid, self._ensemble, self._config, machine=machine, **self._limits)
@@ -183,7 +187,7 @@ class Member:
         await peer.stopped.wait()
         if peer.failed is not None and not self._is_excused(peer.failed):
             self._broke(Invariant.PROGRAM, f"{self.host.name} fails: {peer.failed}")
-        self.trace.tell(self.host.name, f"ends by itself: {peer.failed}")
+        self.trace.tell(self.host.name, f"ends by itself: {peer.failed or 'it was told to'}")
         self.loop.call_soon(self.kill)
 
     def _is_excused(self, error: StorageError) -> bool:
@@ -196,24 +200,38 @@ class Member:
     def _step(self) -> None:
         self._stepped(self)
 
+    def stop(self) -> bool:
+        """Let the program end as it should; False if there is none."""
+        if self.peer is None or self.is_stopping:
+            return False
+        self.trace.tell(self.host.name, "is told to stop")
+        self.is_stopping = True
+        self.loop.call_soon(lambda peer: self.loop.create_task(peer.stop()), self.peer)
+        return True
+
     # Faults
 
-    def kill(self) -> None:
-        """The program dies; the machine lives, and its page cache."""
-        if self.is_up:
-            self.trace.tell(self.host.name, "is killed")
-            self._end(silently=False)
+    def kill(self) -> bool:
+        """The program dies; the machine lives, and its page cache. False if there is none."""
+        if not self.is_up:
+            return False
+        self.trace.tell(self.host.name, "is killed")
+        self._end(silently=False)
+        return True
 
-    def lose_power(self) -> None:
-        """Everything dies, and what was not synced is lost."""
-        if self.is_up:
-            self.trace.tell(self.host.name, "loses its power")
-            self._end(silently=True)
-            self.disk.lose_power()
+    def lose_power(self) -> bool:
+        """Everything dies, and what was not synced is lost. False if nothing runs."""
+        if not self.is_up:
+            return False
+        self.trace.tell(self.host.name, "loses its power")
+        self._end(silently=True)
+        self.disk.lose_power()
+        return True
 
-    def _die_within(self) -> None:
+    def _die_within(self, call: str) -> None:
         """A moment that the disk has chosen has come."""
-        self.trace.tell(self.host.name, "loses its power within a call to its disk")
+        self.trace.tell(self.host.name, f"loses its power within a call to its disk: {call}")
+        self.trace.counts[f"power lost: {call}"] += 1
         self._end(silently=True)
         self.disk.lose_power()
 
@@ -221,7 +239,7 @@ class Member:
         peer, self.peer = self.peer, None
         assert peer is not None
         loop = self.loop
-        self.is_paused = False
+        self.is_paused = self.is_stopping = False
         self.disk.process_dies()
         self.host.process_dies(silently=silently)
         loop.kill()
@@ -233,12 +251,14 @@ class Member:
         self._ended = _nothing
         self._end(silently=False)
 
-    def pause(self) -> None:
-        """The program stands still."""
-        if self.is_up:
-            self.trace.tell(self.host.name, "stands still")
-            self.is_paused = True
-            self.loop.pause()
+    def pause(self) -> bool:
+        """The program stands still. False if there is none."""
+        if not self.is_up:
+            return False
+        self.trace.tell(self.host.name, "stands still")
+        self.is_paused = True
+        self.loop.pause()
+        return True
 
     def resume(self) -> None:
         """It goes on."""

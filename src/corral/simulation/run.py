@@ -8,7 +8,8 @@ import gc
 import logging
 import random
 import tempfile
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,13 +22,15 @@ from corral.simulation.ledger import Ledger
 from corral.simulation.loop import LivelockError, Loop, Timeline
 from corral.simulation.machine import Member
 from corral.simulation.network import Network
-from corral.simulation.trace import LogsInTrace, ProtocolWatch, Trace
+from corral.simulation.trace import LogsInTrace, ProtocolWatch, SyncWatch, Trace
 from corral.simulation.wire import Wire
 from corral.simulation.workload import Testimony, Worker
 from corral.simulation.zab import Zab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from corral.server.config import ServerConfig
 
 TICK_MS: Final = 200
 HEALING_S: Final = 60.0
@@ -39,6 +42,8 @@ class Scenario:
     """What is simulated; with the seed it decides everything."""
 
     servers: int = 3
+    """Voters."""
+    observers: int = 0
     clients: int = 3
     seconds: float = 30.0
     """Virtual ones, in which things go wrong; the healing comes on top."""
@@ -47,7 +52,14 @@ class Scenario:
     """Which faults, by their names in :mod:`corral.simulation.faults`; drawn from the seed if none is named."""
     pause_s: float = 0.1
     """Between two requests of a client, on average."""
+    recent: int = 500
+    """Transactions that a leader keeps in memory for learners that lack them."""
     settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def members(self) -> range:
+        """The numbers of all members; observers come last."""
+        return range(1, self.servers + self.observers + 1)
 
 
 @dataclass(slots=True)
@@ -66,6 +78,8 @@ class Verdict:
     reads: int = 0
     unknown: int = 0
     steps: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    """How often what has been reached, see :attr:`corral.simulation.trace.Trace.counts`."""
 
     def __str__(self) -> str:
         outcome = "; ".join(self.violations[:3]) or "nothing wrong"
@@ -95,24 +109,16 @@ class Simulation:
         self.ledger = Ledger(self.zab, self.broke)
         self.testimony = Testimony([], [])
         ensemble = parse_ensemble(
-            "\n".join(f"server.{sid}=10.0.0.{sid}:2888:3888" for sid in range(1, scenario.servers + 1))
+            "\n".join(
+                f"server.{sid}=10.0.0.{sid}:2888:3888:{'participant' if sid <= scenario.servers else 'observer'}"
+                for sid in scenario.members
+            )
         )
         self.members = [
             Member(
                 sid,
                 ensemble,
-                from_properties(
-                    {
-                        "dataDir": str(directory / str(sid)),
-                        "clientPort": "2181",
-                        "clientPortAddress": f"10.0.0.{sid}",
-                        "tickTime": str(TICK_MS),
-                        "snapCount": "60",
-                        "preAllocSize": "16",
-                        "maxClientCnxns": "0",
-                        **scenario.settings,
-                    }
-                ),
+                self._configuration(sid, directory),
                 self.network.add(f"server-{sid}", f"10.0.0.{sid}"),
                 directory / str(sid),
                 self._chance(f"member {sid}"),
@@ -123,7 +129,7 @@ class Simulation:
                 init_limit=20,
                 sync_limit=5,
             )
-            for sid in range(1, scenario.servers + 1)
+            for sid in scenario.members
         ]
         at = {member.host.name: member for member in self.members}
         self.network.wire = Wire(at.get, (self.zab,))
@@ -151,6 +157,29 @@ class Simulation:
             scenario.kinds,
         )
 
+    def _configuration(self, sid: int, directory: Path) -> ServerConfig:
+        config = from_properties(
+            {
+                "dataDir": str(directory / str(sid)),
+                "clientPort": "2181",
+                "clientPortAddress": f"10.0.0.{sid}",
+                "tickTime": str(TICK_MS),
+                "snapCount": "60",
+                "preAllocSize": "16",
+                "maxClientCnxns": "0",
+                **self.scenario.settings,
+            }
+        )
+        # commitLogCount takes no fewer than 500, which few simulations get beyond.
+        return replace(config, quorum=replace(config.quorum, recent_transactions=self.scenario.recent))
+
+    def reaches_back(self, host: str) -> int:
+        """The oldest zxid that the member on a host has in memory, to bring others into step."""
+        for member in self.members:
+            if member.host.name == host and member.peer is not None and member.peer.history.recent:
+                return member.peer.history.recent[0][0]
+        return 0
+
     def _chance(self, what: str) -> random.Random:
         return random.Random(f"{self.seed} {what}")
 
@@ -177,12 +206,12 @@ class Simulation:
         """Let it all happen, up to the first violation."""
         scenario, timeline = self.scenario, self.timeline
         try:
+            if scenario.faults:
+                self.nemesis.start()
             for member in self.members:
                 member.start()
             for client in self.clients:
                 client.start()
-            if scenario.faults:
-                self.nemesis.start()
             timeline.run(scenario.seconds, lambda: self.is_broken)
             if not self.is_broken:
                 self._heal()
@@ -237,6 +266,7 @@ class Simulation:
         verdict.reads = len(self.testimony.reads)
         verdict.unknown = self.testimony.unknown
         verdict.steps = self.timeline.steps
+        verdict.counts = self.trace.counts
         self.trace.tell(
             "end",
             f"{verdict.transactions} transactions ({self.ledger.sum():08x}), network {self.network.delivered:08x},"
@@ -259,6 +289,11 @@ def simulate(
         handlers: list[tuple[str, int, logging.Handler]] = [
             ("corral", logging.CRITICAL + 1, logging.NullHandler()),
             ("corral.client", logging.INFO, ProtocolWatch(simulation.broke)),
+            (
+                "corral.quorum.leader",
+                logging.INFO,
+                SyncWatch(simulation.trace, _current_process, simulation.reaches_back),
+            ),
         ]
         if with_logs:
             handlers[0] = ("corral", logging.INFO, LogsInTrace(simulation.trace, _current_process))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import TYPE_CHECKING
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 from corral.simulation.invariants import Invariant
 
@@ -26,6 +28,8 @@ class Trace:
         self._show = show
         self._sum = hashlib.sha256()
         self.lines: list[str] = []
+        self.counts: Counter[str] = Counter()
+        """How often what has been reached: faults, steps at which a crash came, ways to bring a learner into step."""
 
     def tell(self, who: str, what: str) -> None:
         """Something happened."""
@@ -57,6 +61,31 @@ class LogsInTrace(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See the base class."""
         self._trace.aside(self._current(), f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+class SyncWatch(logging.Handler):
+    """Listens to the leaders: how do they bring learners into step? ``current`` tells who speaks."""
+
+    _SAYS: Final = re.compile(r"<\w+ (\d+)>, at zxid (\w+), gets (DIFF|TRUNC|SNAP) and (\d+) transactions")
+
+    def __init__(self, trace: Trace, current: Callable[[], str], reaches_back: Callable[[str], int]) -> None:
+        """``reaches_back`` tells from which zxid on a leader has its history in memory."""
+        super().__init__(logging.INFO)
+        self._trace = trace
+        self._current = current
+        self._reaches_back = reaches_back
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See the base class."""
+        said = self._SAYS.fullmatch(record.getMessage())
+        if said is None:
+            return
+        sid, zxid, way, transactions = said.groups()
+        leader = self._current()
+        if way != "SNAP" and int(transactions) and int(zxid, 16) < self._reaches_back(leader):
+            way += " from the log"
+        self._trace.counts[f"sync: {way}"] += 1
+        self._trace.tell(leader, f"brings server-{sid}, at {zxid}, into step: {way}, {transactions} transactions")
 
 
 class ProtocolWatch(logging.Handler):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
-from contextlib import ExitStack
 
 import pytest
+from tests.interop.peers import free_port
 
 from corral.quorum.elector import Elector
 from corral.quorum.ensemble import Ensemble, parse_ensemble
@@ -16,14 +15,18 @@ from corral.quorum.vote import Role
 PATIENCE_S = 20
 
 
+def free_ports(number: int) -> list[int]:
+    """So many different ones that no client is given meanwhile: members that are down are called again and again."""
+    ports: dict[int, None] = {}
+    while len(ports) < number:
+        ports[free_port()] = None
+    return list(ports)
+
+
 def ensemble_on_free_ports(number: int, observers: int = 0) -> Ensemble:
     """Voters have the lower ids."""
     voters, number = number, number + observers
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(2 * number)]
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in held]
+    ports = free_ports(2 * number)
     lines = [
         f"server.{n + 1}=127.0.0.1:{ports[2 * n]}:{ports[2 * n + 1]}:{'participant' if n < voters else 'observer'}"
         for n in range(number)

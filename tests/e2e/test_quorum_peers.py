@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.e2e.test_quorum_elector import ensemble_on_free_ports
+from tests.e2e.test_quorum_elector import ensemble_on_free_ports, free_ports
 
 import corral
 from corral.client import Client
@@ -27,13 +26,9 @@ class Members:
         self.ensemble = self.everybody = ensemble_on_free_ports(number, observers)
         self.directory = directory
         self.settings = settings
-        self.ports: dict[int, int] = {}
-        with socket.socket() as holder:
-            holder.bind(("127.0.0.1", 0))
-        for sid in self.ensemble.members:
-            with socket.socket() as holder:
-                holder.bind(("127.0.0.1", 0))
-                self.ports[sid] = holder.getsockname()[1]
+        taken = {each[n] for member in self.ensemble.members.values() for each in member.addresses for n in (1, 2)}
+        free = [port for port in free_ports(4 * len(self.ensemble.members)) if port not in taken]
+        self.ports: dict[int, int] = dict(zip(self.ensemble.members, free, strict=False))
         self.peers: dict[int, Peer] = {}
 
     async def start(self, *sids: int) -> None:

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 _UNSENT_MAX_BYTES: Final = 64 << 20
 """A learner that leaves so much unread, though it was in step, is dropped: it will be brought into step anew."""
+_HELD_MAX_BYTES: Final = 256 << 20
+"""So much may be written while one is brought into step."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class Learner:
         """The whole tree in pieces, if that is how it is brought into step."""
         self._held: list[bytes] | None = []
         """What is forwarded to it while it is brought into step; None afterwards."""
+        self._held_bytes = 0
 
     def __repr__(self) -> str:
         return f"<{'observer' if self.is_observer else 'follower'} {self.sid}>"
@@ -86,6 +89,11 @@ class Learner:
         """Send packets, behind what brings it into step."""
         if self._held is not None:
             self._held.append(data)
+            self._held_bytes += len(data)
+            if self._held_bytes > _HELD_MAX_BYTES:
+                log.warning("%r takes too long to come into step: dropped with %d bytes held", self, self._held_bytes)
+                self._held.clear()
+                self.stream.abort()
         elif self.stream.unsent_bytes > _UNSENT_MAX_BYTES:
             log.warning("%r does not keep up: dropped with %d bytes unsent", self, self.stream.unsent_bytes)
             self.stream.abort()
@@ -291,6 +299,7 @@ class Leader:
                     return self._over.result()
                 self._ping(self.learners.values())
             self._tick += 1
+            self._drop_silent()
             alive = {self.me} | {
                 each.sid
                 for each in self.learners.values()
@@ -298,6 +307,14 @@ class Leader:
             }
             if not is_quorum(self._ensembles(), alive):
                 return f"only servers {sorted(alive)} are in step"
+
+    def _drop_silent(self) -> None:
+        """Who is not heard of is not in step any more: it is to come again when it can."""
+        for each in list(self.learners.values()):
+            silent_for = self._tick - each.heard_at_tick
+            if each.is_in_step and silent_for > self._sync_limit:
+                log.warning("%r is silent for %d ticks: dropped", each, silent_for)
+                each.stream.abort()
 
     def _ping_followers(self) -> None:
         self._ping(each for each in self.learners.values() if not each.is_observer)

@@ -420,10 +420,13 @@ class ForwardedWrites:
                 call()
 
     def flush(self) -> None:
-        """Send what is queued for the dirty connections."""
+        """Send what is queued for the dirty connections, and let those go on that had to wait for others' writes."""
         dirty, self.dirty = self.dirty, {}
         for connection in dirty:
             connection.flush()
+        gate = self._server.gate
+        if gate is not None:
+            gate.batch_applied()
 
 
 class LearnerSessions(SessionTracker):

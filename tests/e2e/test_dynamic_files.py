@@ -341,3 +341,31 @@ def test_a_member_moves_to_other_ports(tmp_path: Path) -> None:
             await zk.reconfig(joining=[line])
 
     asyncio.run(main())
+
+
+def test_one_voter_grows_to_three_and_becomes_one_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with written(tmp_path, standaloneEnabled="false") as them:
+            only(them, 1)
+            await them.start(1)
+            async with client(them.hosts(1)) as zk:
+                await zk.create("/alone", b"from the start")
+                for sid in (2, 3):
+                    only(them, *range(1, sid))
+                    await them.start(sid)
+                    await them.serving(sid)
+                    await zk.reconfig(joining=[them.line(sid)])
+                await them.serving(1, 2, 3)
+                assert await voters(zk) == {1, 2, 3}
+                await them.stop(3)
+                await zk.persist(lambda: zk.ensure("/two-of-three"))
+                await zk.reconfig(leaving=["2", "3"])
+                await them.stop(2)
+                await zk.persist(lambda: zk.ensure("/one-of-one"))
+            await them.stop(1)
+            await them.start(1)
+            async with client(them.hosts(1)) as zk:
+                assert (await zk.get("/alone")).data == b"from the start"
+                assert await voters(zk) == {1}
+
+    asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -163,5 +164,137 @@ def test_everybody_remembers_after_a_restart(tmp_path: Path) -> None:
             await them.start(*left)
             async with client(them.hosts(*left)) as zk:
                 assert await voters(zk) == set(left)
+
+    asyncio.run(main())
+
+
+def test_one_change_at_a_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path, 5, 0, **SETTINGS) as them:
+            await them.start(1, 2, 3, 4, 5)
+            async with client(them.hosts(await them.leader())) as zk:
+                both = await asyncio.gather(
+                    zk.reconfig(leaving=["1"]), zk.reconfig(leaving=["2"]), return_exceptions=True
+                )
+                assert isinstance(both[0], corral.Znode)
+                assert isinstance(both[1], corral.ReconfigInProgressError)
+                await zk.reconfig(leaving=["2"])
+                assert await voters(zk) == {3, 4, 5}
+
+    asyncio.run(main())
+
+
+def test_who_may_change_the_members(tmp_path: Path) -> None:
+    async def main() -> None:
+        digest = "super:xQJmxLMiHGwaqBvst5y6rkB6HQs="
+        settings = {"reconfigEnabled": "true", "DigestAuthenticationProvider.superDigest": digest}
+        async with members(tmp_path, 4, 0, **settings) as them:
+            await them.start(1, 2, 3, 4)
+            async with client(them.hosts()) as zk, client(them.hosts()) as anybody:
+                with pytest.raises(corral.NoAuthError):
+                    await anybody.reconfig(leaving=["1"])
+                await zk.add_auth("digest", b"super:admin")
+                await zk.reconfig(leaving=["1"])
+                with pytest.raises(corral.NoAuthError):
+                    await anybody.reconfig(leaving=["2"])
+                await zk.set_acl("/zookeeper/config", [corral.Acl("world", "anyone", "rw")])
+                await anybody.sync()
+                await anybody.reconfig(leaving=["2"])
+                assert await voters(anybody) == {3, 4}
+
+    asyncio.run(main())
+
+
+def test_an_observer_does_not_make_the_quorum_of_new_members(tmp_path: Path) -> None:
+    """It gets no proposals: a change that needed its word would stand still, and everything with it."""
+
+    async def main() -> None:
+        async with members(tmp_path, 4, 1, **SETTINGS) as them:
+            only(them, 1, 2, 3, 5)
+            await them.start(1, 2, 3, 5)
+            while any(peer.server is None for peer in them.peers.values()):
+                await asyncio.sleep(0.01)
+            async with client(them.hosts(1, 2, 3)) as zk:
+                lines = [line(them, sid) for sid in (await them.leader(), 4, 5)]
+                with pytest.raises(corral.NewConfigNoQuorumError):
+                    await zk.reconfig(members=lines)
+                await zk.create("/goes-on")
+
+    asyncio.run(main())
+
+
+def test_groups_are_changed_as_a_whole(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path, 4, 0, **SETTINGS) as them:
+            await them.start(1, 2, 3, 4)
+            async with client(them.hosts()) as zk:
+                lines = [line(them, sid) for sid in (1, 2, 3, 4)]
+                await zk.reconfig(members=[*lines, "group.1=1:2:3", "group.2=4", "weight.4=0"])
+                with pytest.raises(corral.BadArgumentsError):
+                    await zk.reconfig(leaving=["4"])
+                with pytest.raises(corral.BadArgumentsError):
+                    await zk.reconfig(joining=lines[:1])
+                # A group without weight does not count.
+                await them.stop(4)
+                await zk.persist(lambda: zk.ensure("/with-one-group"))
+                await zk.persist(lambda: zk.reconfig(members=lines[:3]))
+                assert await voters(zk) == {1, 2, 3}
+
+    asyncio.run(main())
+
+
+def test_all_members_are_replaced_under_load(tmp_path: Path) -> None:
+    """Three become five, and then the other three; what is acknowledged stays."""
+
+    async def main() -> None:
+        acknowledged: set[str] = set()
+        finished = asyncio.Event()
+
+        async def write(zk: Client, writer: int) -> None:
+            number = 0
+            while not finished.is_set():
+                number += 1
+                try:
+                    acknowledged.add(await zk.create(f"/w/{writer}-{number}", b"x" * 50))
+                except corral.ConnectionLoss:
+                    continue
+
+        async def change(zk: Client, wanted: set[int], joining: Sequence[int], leaving: Sequence[int]) -> None:
+            async def once() -> None:
+                if await voters(zk) != wanted:
+                    await zk.reconfig(
+                        joining=[line(them, sid) for sid in joining], leaving=[str(sid) for sid in leaving]
+                    )
+
+            await zk.persist(once)
+            # The next ones leave when these are in step.
+            while any(them.peers[sid].server is None for sid in wanted):
+                await asyncio.sleep(0.01)
+
+        async with members(tmp_path, 5, 0, **SETTINGS) as them:
+            only(them, 1, 2, 3)
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                await zk.create("/w")
+                writing = [asyncio.create_task(write(zk, writer)) for writer in range(8)]
+                await start_joining(them, 4)
+                await start_joining(them, 5)
+                await change(zk, {1, 2, 3, 4, 5}, (4, 5), ())
+                for gone in (1, 2):
+                    count = len(acknowledged)
+                    await change(zk, {3, 4, 5} | ({2} if gone == 1 else set()), (), (gone,))
+                    await them.stop(gone)
+                    while len(acknowledged) < count + 50:
+                        await asyncio.sleep(0.01)
+                finished.set()
+                await asyncio.gather(*writing)
+                await zk.sync()
+                assert await voters(zk) == {3, 4, 5}
+                assert {f"/w/{name}" for name in await zk.get_children("/w")} >= acknowledged
+                assert len(acknowledged) > 100
+            # Any two of the three that are left have it all.
+            await them.stop(await them.leader())
+            async with client(them.hosts(3, 4, 5)) as zk:
+                assert {f"/w/{name}" for name in await zk.get_children("/w")} >= acknowledged
 
     asyncio.run(main())

@@ -181,6 +181,11 @@ def test_every_member_writes_down_a_change_and_starts_with_it(tmp_path: Path) ->
             async with client(them.hosts(1, 2, 3)) as zk:
                 await them.start(4)
                 await them.serving(4)
+                # It must be able to start again before it has joined.
+                assert them.files(4) == {"zoo.cfg"}
+                await them.stop(4)
+                await them.start(4)
+                await them.serving(4)
                 changed = parse_ensemble((await zk.reconfig(joining=[them.line(4)])).data.decode())
                 for sid in (1, 2, 3, 4):
                     while them.peers[sid].elector.election.committed.version != changed.version:

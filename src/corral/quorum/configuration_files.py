@@ -43,9 +43,12 @@ class ConfigurationFiles:
             log.warning("%s is not read, the configuration counts instead: %s", self._record, error)
             return None
 
-    def propose(self, ensemble: Ensemble) -> None:
-        """Write down a configuration before it is acknowledged: a start must know that it may have come into force."""
-        if self._static is not None:
+    def propose(self, ensemble: Ensemble, before: Ensemble) -> None:
+        """Write down a configuration before it is acknowledged: a start must know that it may have come into force.
+
+        ``before`` is the one in force.
+        """
+        if self._static is not None and self._concerns_me(ensemble, before):
             with _Reported():
                 self._replace(proposed_file(self._static), "\n".join(_lines(ensemble)))
 
@@ -62,11 +65,15 @@ class ConfigurationFiles:
         """Write down a configuration that a quorum has agreed to; ``before`` is the one in force so far."""
         with _Reported():
             self._replace(self._record, ensemble.to_text())
-        if self._static is not None:
+        if self._static is not None and self._concerns_me(ensemble, before):
             with _Reported():
                 self._write_beside(self._static, ensemble, before)
                 # Left there if anything went wrong: it is as good a hint for the next start.
                 self.withdraw()
+
+    def _concerns_me(self, ensemble: Ensemble, before: Ensemble) -> bool:
+        """Not while this server waits to join: with the others alone in its files it could not even start again."""
+        return self.me in ensemble.members or (before.version > 0 and self.me in before.members)
 
     def _write_beside(self, static: Path, ensemble: Ensemble, before: Ensemble) -> None:
         dynamic = dynamic_file(static, ensemble.version)

@@ -102,11 +102,19 @@ class Election:
         """Who votes in any of them."""
         return frozenset().union(*(ensemble.voters for ensemble in self.ensembles))
 
+    @property
+    def observes(self) -> bool:
+        """Whether this server is an observer.
+
+        One that is no member, or not yet, follows and votes: whoever knows no better does not count its vote.
+        """
+        return self.me in self.committed.observers and self.me not in self.voters
+
     def look(self, zxid: int, epoch: int, now: float) -> list[Output]:
         """Begin an election. ``zxid`` is the last one in this server's log, ``epoch`` its current one."""
         self.role = Role.LOOKING
         self.round += 1
-        is_voter = self.me in self.voters
+        is_voter = not self.observes
         self._initial = Vote(
             *((self.me, zxid, self.round, epoch) if is_voter else (NOBODY, NOBODY, self.round, NOBODY))
         )
@@ -205,7 +213,7 @@ class Election:
     def _propose(self, vote: Vote, now: float) -> None:
         self.vote = Vote(vote.leader, vote.zxid, self.round, vote.epoch)
         self._finalize_at = None
-        if self.me in self.voters:
+        if not self.observes:
             self._votes[self.me] = Notification(Role.LOOKING, self.vote)
         self._tell_all(now)
 
@@ -244,7 +252,7 @@ class Election:
             heard = (*self._votes.items(), *self._outside.items())
             self._followed_by = {self.me} | {sid for sid, each in heard if each.vote.leader == self.me}
         else:
-            self.role = Role.FOLLOWING if self.me in self.voters else Role.OBSERVING
+            self.role = Role.OBSERVING if self.observes else Role.FOLLOWING
         self.vote = vote
         self.deadline = None
         self._out.append(Elected(self.role, vote))

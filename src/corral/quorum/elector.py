@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.election import Deserted, Elected, Election, Send
@@ -72,6 +73,8 @@ class Elector:
         self._timer: asyncio.TimerHandle | None = None
         self._moving: asyncio.Task[None] | None = None
         self._elected: asyncio.Future[Elected] | None = None
+        self._history = (0, 0)
+        """What this server brings to the election: its last zxid and its epoch."""
         self.deserted: Callable[[], None] = lambda: None
         """Called when this server is elected, leads nobody yet, and those who elected it look for another."""
 
@@ -126,8 +129,12 @@ class Elector:
     async def elect(self, zxid: int, epoch: int) -> Elected:
         """Take part in an election until it has a result."""
         self._elected = self._loop.create_future()
-        self._do(self.election.look(zxid, epoch, self._loop.time()))
+        self._history = (zxid, epoch)
+        self._look()
         return await self._elected
+
+    def _look(self) -> None:
+        self._do(self.election.look(*self._history, self._loop.time()))
 
     def propose(self, ensemble: Ensemble) -> None:
         """Another configuration is on its way: its quorum is needed as well. An older one changes nothing."""
@@ -135,7 +142,7 @@ class Elector:
         if ensemble.version <= election.ensembles[-1].version:
             return
         if self._files is not None:
-            self._files.propose(ensemble)
+            self._files.propose(ensemble, election.committed)
         election.last_seen = ensemble
 
     def follow(self, ensemble: Ensemble) -> None:
@@ -185,8 +192,12 @@ class Elector:
         except ValueError as error:
             log.warning("server %d tells a configuration that is none: %s", sender, error)
             return
-        if ensemble.version > self.election.committed.version and self.me in ensemble.members:
+        if ensemble.version > self.election.committed.version:
+            before = self.election.committed
             self.activate(ensemble)
+            if replace(before, version=ensemble.version) != ensemble:
+                # Others may vote, and this server perhaps no more, or only now.
+                self._look()
 
     def _tick(self) -> None:
         self._timer = None

@@ -234,6 +234,7 @@ class Learning:
             self._take([packet])
         if self._new_members is not None:
             self._elector.activate(self._new_members)
+            self._check_part()
         self.history.show(self._elector.election.committed)
         await self._start_serving()
 
@@ -340,10 +341,12 @@ class Learning:
         election = self._elector.election
         if election.last_seen is not None:
             self._elector.activate(election.last_seen)
-        ensemble = election.committed
         if leader != self.leader:
             raise LeaderLostError(f"server {leader} is to lead the new members")
-        if self.me in ensemble.members and (self.me not in ensemble.voters) != self._is_observer:
+        self._check_part()
+
+    def _check_part(self) -> None:
+        if self._elector.election.observes != self._is_observer:
             raise LeaderLostError("this server has another part now")
 
     def _sync_proposals(self) -> None:

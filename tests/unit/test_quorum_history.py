@@ -19,16 +19,17 @@ from corral.server.database import Database
 from corral.server.machine import Machine
 from corral.server.stats import ServerStats
 from corral.storage.errors import StorageError
-from corral.storage.files import list_snapshots
+from corral.storage.files import list_logs, list_snapshots
+from corral.storage.txnlog.marks import SPACING_BYTES
 from corral.tree.datatree import DataTree
 
 EPOCH = 3 << 32
 
 
-def entry(counter: int, epoch: int = EPOCH) -> tuple[int, bytes]:
+def entry(counter: int, epoch: int = EPOCH, data: bytes = b"data") -> tuple[int, bytes]:
     """The creation of one more znode."""
     zxid = epoch | counter
-    record = CreateTxn(b"/%x" % zxid, b"data", [Acl(31, Id("world", "anyone"))], False, counter)
+    record = CreateTxn(b"/%x" % zxid, data, [Acl(31, Id("world", "anyone"))], False, counter)
     return zxid, log_entry(zxid, OpCode.CREATE, 0, record.to_bytes())
 
 
@@ -94,6 +95,30 @@ def test_what_was_logged_and_not_committed_is_settled_as_a_restart_would(tmp_pat
             await history.append(entries(7, 8))
         async with opened(tmp_path) as history:
             assert znodes(history) == names(*entries(1, 8))
+
+    asyncio.run(main())
+
+
+def test_the_whole_log_is_not_read_again_at_the_end_of_a_term(tmp_path: Path) -> None:
+    """Nobody is served in the meantime, and a log may hold a hundred thousand transactions."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            large = bytes(SPACING_BYTES // 4)
+            for counter in range(1, 11):
+                await history.append([entry(counter, data=large)])
+            (log,) = list_logs(history.database.log_directory)
+            content = bytearray(log.path.read_bytes())
+            # Whoever reads the first record sees that it is damaged.
+            content[100] ^= 1
+            log.path.write_bytes(content)
+            history.database.append(*entry(11))
+            synced = asyncio.Event()
+            history.database.sync(synced.set)
+            await history.settle()
+            assert history.last_zxid == EPOCH | 11
+            assert history.database.logged_bytes_after(EPOCH | 10) == 0
+            assert history.database.logged_bytes_after(EPOCH | 1) > 2 * len(large)
 
     asyncio.run(main())
 

@@ -29,7 +29,7 @@ from corral.storage.filesystem import REAL, FileSystem, remove_if_present
 from corral.storage.recovery import recover
 from corral.storage.snapshot import SnapshotEncoder
 from corral.storage.snapshot_file import write_snapshot
-from corral.storage.txnlog import read_from, truncate
+from corral.storage.txnlog import truncate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ class History:
             self._base_zxid = tree.last_zxid
         tree.keeps_digest = True
         tree.notes_changes = False
-        for zxid, entry in read_from(self.database.log_directory, tree.last_zxid):
+        for zxid, entry in self.database.logged_after(tree.last_zxid):
             apply(tree, zxid, entry)
             self.recent.append((zxid, entry))
 
@@ -226,7 +226,7 @@ class History:
         return HistoryOnDisk(zxid)
 
     def _logs_go_beyond(self, zxid: int) -> bool:
-        return any(True for _ in read_from(self.database.log_directory, zxid))
+        return any(True for _ in self.database.logged_after(zxid))
 
     def _remove_snapshots_after(self, zxid: int) -> None:
         for snapshot in list_snapshots(self.database.snapshot_directory):
@@ -254,10 +254,12 @@ class History:
         if not snapshots or share < 0:
             return None
         limit = share * snapshots[-1].path.stat().st_size
+        if self.database.logged_bytes_after(zxid) > limit:
+            return None
         found: list[tuple[int, bytes]] = []
         size = 0
         try:
-            for each, entry in read_from(self.database.log_directory, zxid - 1):
+            for each, entry in self.database.logged_after(zxid - 1):
                 if each > self.tree.last_zxid:
                     break
                 size += len(entry)

@@ -29,7 +29,7 @@ from corral.storage.purge import plan_purge, purge
 from corral.storage.recovery import Recovered, recover
 from corral.storage.snapshot import SnapshotEncoder, SnapshotError, SnapshotReader
 from corral.storage.snapshot_file import read_snapshot_bytes, write_snapshot
-from corral.storage.txnlog import TxnLogWriter
+from corral.storage.txnlog import LogReplay, TxnLogWriter, read_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,6 +235,18 @@ class Database:
             self.sync(lambda: None)
             await self._is_idle.wait()
         self.txn_log.give_up()
+
+    def logged_after(self, zxid: int) -> LogReplay:
+        """The transactions of the log beyond ``zxid``, read from where they begin, if this server wrote them.
+
+        Iterating it raises StorageError.
+        """
+        return read_from(self.log_directory, zxid, self.txn_log.marks.before(zxid + 1))
+
+    def logged_bytes_after(self, zxid: int) -> int:
+        """About how much this server has logged beyond ``zxid``; what was cut off since then counts, too."""
+        mark = self.txn_log.marks.after(zxid)
+        return self.txn_log.taken_bytes - mark.bytes_before if mark is not None else 0
 
     # Purging
 

@@ -12,6 +12,7 @@ from corral.storage.files import LogFile, list_logs
 from corral.storage.filesystem import REAL, FileSystem
 from corral.storage.txnlog.ending import Ending, EndKind
 from corral.storage.txnlog.format import HEADER
+from corral.storage.txnlog.marks import LogMark
 from corral.storage.txnlog.reader import LogReader
 
 logger = logging.getLogger(__name__)
@@ -38,12 +39,14 @@ class LogReplay:
     epoch zxids count up by one, a new epoch begins at counter 1 (0 when the counter has run over).
     """
 
-    def __init__(self, directory: Path, after_zxid: int) -> None:
+    def __init__(self, directory: Path, after_zxid: int, mark: LogMark | None = None) -> None:
+        """``mark`` is where reading may begin, a record at or before the first one that is wanted."""
         self.directory = directory
         self.last_zxid = max(after_zxid, 0)
         """zxid of the transaction handed out last; before the first, the zxid that reading goes on from."""
         self.notices: list[str] = []
         self._after_zxid = self.last_zxid
+        self._mark = mark
         self._read: list[LogReader] = []
         self._unexplained: LogReader | None = None
 
@@ -54,7 +57,7 @@ class LogReplay:
         """zxid and entry of each transaction."""
         last_zxid = self.last_zxid
         for log in logs_from(self.directory, last_zxid):
-            reader = LogReader(log.path)
+            reader = self._reader(log)
             self._read.append(reader)
             for zxid, entry in reader:
                 if zxid != last_zxid + 1:
@@ -69,6 +72,15 @@ class LogReplay:
             self._note_ending(reader)
         if self._unexplained is not None:
             self._drop_or_refuse(self._unexplained)
+
+    def _reader(self, log: LogFile) -> LogReader:
+        mark = self._mark
+        if mark is not None and mark.log_zxid == log.zxid and mark.zxid <= self._after_zxid + 1:
+            start, before = mark.offset, mark.zxid - 1
+            # The log may have been cut, and gone on differently, since that was noted.
+            if next((zxid for zxid, _ in LogReader(log.path, start, before)), None) == mark.zxid:
+                return LogReader(log.path, start, before)
+        return LogReader(log.path)
 
     def mend(self, filesystem: FileSystem = REAL) -> None:
         """Cut the torn end off the newest log, remove logs at the end that hold no record, and sync what was read.
@@ -150,9 +162,9 @@ class LogReplay:
         logger.warning("%s", notice)
 
 
-def read_from(directory: Path, after_zxid: int) -> LogReplay:
+def read_from(directory: Path, after_zxid: int, mark: LogMark | None = None) -> LogReplay:
     """All transactions with a zxid beyond ``after_zxid``; see :class:`LogReplay`."""
-    return LogReplay(directory, after_zxid)
+    return LogReplay(directory, after_zxid, mark)
 
 
 def logs_from(directory: Path, after_zxid: int) -> list[LogFile]:

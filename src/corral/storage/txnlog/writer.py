@@ -31,6 +31,7 @@ from corral.storage.txnlog.format import (
     frame_entries,
     padded_size,
 )
+from corral.storage.txnlog.marks import LogMark, LogMarks
 from corral.storage.txnlog.reader import LogReader
 
 DEFAULT_PREALLOCATION_BYTES: Final = 64 << 20
@@ -97,6 +98,11 @@ class TxnLogWriter:
         self._rolled = True
         self.size_bytes = 0
         """Bytes taken for the current log, its header included; 0 if the next append starts a new one."""
+        self.marks = LogMarks()
+        """Where in the logs some of what was taken begins."""
+        self.taken_bytes = 0
+        """Size of all entries that were ever taken."""
+        self._log_zxid = 0
         # Of the writing thread.
         self._file: _OpenLog | None = None
         self._failure: StorageError | None = None
@@ -136,11 +142,15 @@ class TxnLogWriter:
             return None
         size_bytes = 0
         for segment in segments:
-            part = sum(map(len, segment.entries)) + len(segment.entries) * _FRAMING
-            if segment.first_zxid is None:
-                self.size_bytes += part
-            else:
-                self.size_bytes = len(HEADER) + part
+            if segment.first_zxid is not None:
+                self._log_zxid = segment.first_zxid
+                self.size_bytes = len(HEADER)
+            first_zxid = entry_zxid(segment.entries[0])
+            self.marks.note(LogMark(first_zxid, self._log_zxid, self.size_bytes, self.taken_bytes))
+            taken = sum(map(len, segment.entries))
+            part = taken + len(segment.entries) * _FRAMING
+            self.taken_bytes += taken
+            self.size_bytes += part
             size_bytes += part
         self._segments = []
         self._entries = None

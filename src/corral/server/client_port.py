@@ -99,8 +99,11 @@ class ClientPort:
         if self._listener is None:
             return
         self._listener.close()
-        for visitor in list(self.visitors):
-            visitor.abort()
+        # Who was being accepted is there two turns of the loop later, and gone one after that.
+        for _ in range(3):
+            await asyncio.sleep(0)
+            for visitor in list(self.visitors):
+                visitor.abort()
         await self._listener.wait_closed()
 
     def after(self, delay_s: float, visitor: Visitor) -> asyncio.TimerHandle:

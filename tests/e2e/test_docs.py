@@ -16,6 +16,8 @@ import corral
 if TYPE_CHECKING:
     from corral.testing import Address
 
+pytest_plugins = ["pytester"]
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -43,5 +45,11 @@ def test_client_page(zookeeper_shared: Address, capsys: pytest.CaptureFixture[st
 
 
 def test_ensemble_page() -> None:
-    (example,) = examples("ensemble.md")
+    example, _ = examples("ensemble.md")
     exec(example, {})
+
+
+def test_fixture_of_the_ensemble_page(pytester: pytest.Pytester) -> None:
+    _, example = examples("ensemble.md")
+    pytester.makepyfile(example)
+    pytester.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=1)

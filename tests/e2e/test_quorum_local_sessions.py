@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.e2e import raw
@@ -13,6 +14,9 @@ from tests.e2e.test_quorum_peers import Members, client, members
 import corral
 from corral.client import Client
 from corral.jute.ops import CreateMode, OpCode
+from corral.quorum.packets import decode_sessions
+from corral.quorum.serving import LearnerSessions
+from corral.server.local_sessions import LocalSessions
 from corral.server.sessions import session_password
 
 LOCAL = {"localSessionsEnabled": "true"}
@@ -157,7 +161,7 @@ def test_an_upgraded_session_moves_and_lives_on(tmp_path: Path) -> None:
                 assert server is not None
                 kept = server.tracker.sessions[begun.session.session_id]
                 bucket_ms = kept.bucket_ms
-                while kept.bucket_ms < bucket_ms + 1000:
+                while kept.bucket_ms < bucket_ms + 600:
                     await asyncio.to_thread(begun.ping)
                     await asyncio.sleep(0.02)
                 moved = await connect(connections, them.ports[other], renew=begun.renewal)
@@ -165,6 +169,16 @@ def test_an_upgraded_session_moves_and_lives_on(tmp_path: Path) -> None:
                 await asyncio.to_thread(moved.do, OpCode.GET_DATA, raw.get_data(b"/mine"))
 
     asyncio.run(main())
+
+
+def test_the_leader_is_not_told_that_a_local_session_was_heard_of() -> None:
+    sessions = LearnerSessions(100, 1)
+    known, local = sessions.add(1, 1000, 0), sessions.add(2, 2000, 0)
+    sessions.take_touched()
+    local.local = cast("LocalSessions", object())
+    for each in (known, local):
+        sessions.touch(each, 500)
+    assert decode_sessions(sessions.take_touched()) == [(1, 1000)]
 
 
 def test_a_local_session_ends_by_the_word_of_its_own_member(tmp_path: Path) -> None:
@@ -200,6 +214,11 @@ def test_a_local_session_is_gone_on_with_at_its_own_member_only(tmp_path: Path) 
                     again = await connect(connections, port, renew=begun.renewal)
                     assert again.session.session_id == session_id
                     assert (await asyncio.to_thread(again.ask, OpCode.GET_DATA, raw.get_data(paths[-1]))).error == 0
+                    leader = them.peers[await them.leader()].server
+                    assert leader is not None
+                    # What another member speaks for is believed; its own sessions the leader knows.
+                    assert leader.may_be_local(session_id)
+                    assert leader.may_be_local(session_id + 1) is (sid != leader.server_id)
                     for other in them.ports.keys() - {sid}:
                         elsewhere = await connect(connections, them.ports[other], renew=again.renewal)
                         assert elsewhere.session.timeout_ms == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.e2e import raw
 from tests.e2e.test_quorum_peers import Members, client, members
+from tests.e2e.test_shell import corral_shell
 
 import corral
 from corral.client import Client, State
@@ -172,9 +173,33 @@ def test_who_is_served(tmp_path: Path) -> None:
                     assert [(reply.xid, reply.error) for reply in replies] == [(1, NOT_READ_ONLY), (2, 0), (3, 0)]
                     assert await asyncio.to_thread(again.ended)
                     assert (await connect(connections, port, renew=begun.renewal)).session.timeout_ms == 0
+                    held, server = await connect(connections, port), them.peers[sid].read_only
+                    assert server is not None
                     await them.start(*(them.ports.keys() - {sid}))
                     while any(each.server is None for each in them.peers.values()):
                         await asyncio.sleep(0.005)
+                    assert server.stopped.is_set()
+                    assert await asyncio.to_thread(held.ended)
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_the_shell_reads_if_that_is_enough(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path, 3, 0, **SETTINGS) as them:
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                await zk.create("/a", b"old")
+            await them.trees()
+            await cut_off(them, 1)
+            script = "get /a\nset /a new\nget /a\n"
+            done = await asyncio.to_thread(corral_shell, "-r", "-server", them.hosts(1), script=script)
+            assert done.stdout == b"old\nold\n"
+            assert done.stderr == b"Not a read-only call: /a\n"
+            done = await asyncio.to_thread(corral_shell, "-timeout", "1000", "-server", them.hosts(1), "get", "/a")
+            assert done.returncode == 1
+            assert done.stdout == b""
 
     asyncio.run(main())
 

@@ -38,6 +38,13 @@ def test_five_members() -> None:
     assert simulate(0, Scenario(servers=5, seconds=3)).violations == []
 
 
+def test_local_sessions_and_members_that_are_cut_off() -> None:
+    settings = dict.fromkeys(("localSessionsEnabled", "localSessionsUpgradingEnabled", "readonlymode.enabled"), "true")
+    verdict = simulate(3, Scenario(seconds=6, settings=settings))
+    assert verdict.violations == [], verdict
+    assert verdict.acknowledged > 50
+
+
 def test_a_seed_decides_everything() -> None:
     """Also in another process, where strings hash otherwise."""
     verdict = simulate(4, DRAWN)

@@ -219,6 +219,8 @@ class Peer:
             if reading is not None:
                 reading.cancel()
                 await asyncio.wait([reading])
+                if not reading.cancelled():
+                    reading.result()
         if elected.role is not Role.OBSERVING:
             self._stats.note("election_time", self._clock.monotonic_ms() - began_ms)
         return elected

@@ -221,7 +221,7 @@ def test_no_ensemble_without_voters(settings: dict[str, str], reason: str) -> No
         ({"peerType": "observer"}, "peerType=observer does not count, by its line server.1 is a participant"),
         ({"server.3": "c:1:2:observer"}, "2 voting servers survive no failure; three survive one"),
         ({"server.4": "d:1:2"}, "4 voting servers survive no more failures than 3"),
-        ({"forceSnapshotSync": "true"}, "forceSnapshotSync is not supported yet by Corral"),
+        ({"enableEagerACLCheck": "true"}, "enableEagerACLCheck is not supported yet by Corral"),
         (
             {"readonlymode.enabled": "true", "localSessionsUpgradingEnabled": "true"},
             "readonlymode.enabled=true serves nobody without localSessionsEnabled=true",

@@ -42,10 +42,12 @@ from corral.quorum.reconfiguration import next_ensemble
 from corral.quorum.serving import LAST_COUNTER, LeaderServer, Post
 from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.sync_plan import Way, plan_sync
+from corral.quorum.sync_throttle import Syncs
 from corral.storage.snapshot import SnapshotEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from corral.jute.records import ReconfigRequest
     from corral.quorum.elector import Elector
@@ -136,6 +138,7 @@ class Leader:
         self.learners: dict[int, Learner] = {}
         self.epoch = 0
         self._tick = 0
+        self.syncs = Syncs(config.quorum.snapshot_syncs_max, config.quorum.difference_syncs_max)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listeners: list[asyncio.Server] = []
 
@@ -398,10 +401,11 @@ class Leader:
         if votes and current_epoch != -1:
             self._promises.give(info.server_id)
         await asyncio.shield(self._promises.enough)
-        self._synchronise(learner, promised.zxid)
-        # Its first piece is taken before anything changes.
-        for piece in learner.tree or ():
-            stream.write(piece)
+        with self._synchronise(learner, promised.zxid):
+            # Its first piece is taken before anything changes.
+            for piece in learner.tree or ():
+                stream.write(piece)
+                await stream.drain()
             await stream.drain()
         learner.stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._told_ensemble.to_text().encode()))
         learner.release()
@@ -417,10 +421,17 @@ class Leader:
         learner.send(pack(PacketType.UP_TO_DATE, -1))
         return learner
 
-    def _synchronise(self, learner: Learner, peer_zxid: int) -> None:
-        """Decide what it lacks, and let everything that comes from now on be forwarded to it: in one step."""
+    def _synchronise(self, learner: Learner, peer_zxid: int) -> AbstractContextManager[None]:
+        """Decide what it lacks, and let everything that comes from now on be forwarded to it: in one step.
+
+        Returns what is to be held while it is sent. Raises JuteError if too much is being sent to others.
+        """
         history, broadcast = self.history, self._broadcast
-        plan = plan_sync(peer_zxid, history.last_zxid, list(history.recent), history.committed_since)
+        forced = self.config.quorum.forces_snapshots
+        plan = plan_sync(
+            peer_zxid, history.last_zxid, list(history.recent), history.committed_since, forces_snapshots=forced
+        )
+        sending = self.syncs.begin(is_snapshot=plan.way is Way.SNAP, is_observer=learner.is_observer)
         log.info(
             "%r, at zxid %#x, gets %s and %d transactions", learner, peer_zxid, plan.way.name, len(plan.transactions)
         )
@@ -442,6 +453,7 @@ class Leader:
             if not learner.is_observer:
                 learner.send(pack_transactions(PROPOSAL, broadcast.under_way))
             broadcast.listeners[learner.sid] = learner
+        return sending
 
     async def _serve(self, learner: Learner) -> None:
         """Take what the learner sends, until it is gone. Raises EOFError, OSError, JuteError."""

@@ -37,6 +37,8 @@ def plan_sync(
     last_zxid: int,
     recent: Sequence[tuple[int, bytes]],
     from_disk: Callable[[int], Sequence[tuple[int, bytes]] | None],
+    *,
+    forces_snapshots: bool = False,
 ) -> SyncPlan:
     """Decide for a learner whose log ends at ``peer_zxid``.
 
@@ -46,7 +48,10 @@ def plan_sync(
         recent: the last committed transactions, in order and without a hole; what is in the leader's memory of them.
         from_disk: the committed transactions in the leader's log, beginning at or before a zxid and without a hole;
             None if the log does not reach back so far, or is too long to be worth it.
+        forces_snapshots: never anything but the whole tree.
     """
+    if forces_snapshots:
+        return SyncPlan(Way.SNAP, last_zxid)
     if peer_zxid == last_zxid:
         return SyncPlan(Way.DIFF, peer_zxid)
     oldest, newest = (recent[0][0], recent[-1][0]) if recent else (last_zxid, last_zxid)

@@ -345,6 +345,12 @@ class QuorumConfig:
     """A new session is known only to the server that has it, until it needs to be known to all."""
     local_sessions_upgrading_enabled: bool = setting("localSessionsUpgradingEnabled", Switch(), False, Source.FILE)
     """A local session becomes one of the ensemble when it creates an ephemeral znode; otherwise that is refused."""
+    forces_snapshots: bool = setting("forceSnapshotSync", Switch(), default=False)
+    """Every member that comes gets the whole tree, whatever it lacks."""
+    snapshot_syncs_max: int = setting("leader.maxConcurrentSnapSyncs", Whole(1), 10)
+    """To how many members the whole tree is sent at a time; observers beyond that are sent away, voters never."""
+    difference_syncs_max: int = setting("leader.maxConcurrentDiffSyncs", Whole(1), 100)
+    """The same for members that get only what they lack."""
     observer_reconnect_delay_ms: int = setting("observer.reconnectDelayMs", Whole(minimum=0, below=0), 0)
     """An observer that loses its leader waits for a random time up to this before it looks for another."""
 

@@ -76,17 +76,15 @@ OTHER_KEYS: Final[Mapping[str, OtherKey]] = {
         group(
             Standing.NOT_SUPPORTED_YET,
             """
-            enableEagerACLCheck forceSnapshotSync
+            enableEagerACLCheck
             quorum.auth.enableSasl quorum.auth.serverRequireSasl quorum.auth.learnerRequireSasl
             messageTracker.Enabled test.allowDiscontinuousProposals
             """,
             harmless="false",
         ),
-        group(Standing.NOT_SUPPORTED_YET, "syncEnabled observer.syncEnabled", harmless="true"),
+        group(Standing.NO_EFFECT, "syncEnabled observer.syncEnabled", harmless="true"),
         group(Standing.NOT_SUPPORTED_YET, "observerMasterPort", harmless="0"),
-        group(Standing.NOT_SUPPORTED_YET, "leader.maxTimeToWaitForEpoch", harmless="-1"),
-        group(Standing.NOT_SUPPORTED_YET, "leader.maxConcurrentSnapSyncs", harmless="10"),
-        group(Standing.NOT_SUPPORTED_YET, "leader.maxConcurrentDiffSyncs", harmless="100"),
+        group(Standing.NO_EFFECT, "leader.maxTimeToWaitForEpoch", harmless="-1"),
         group(Standing.NOT_SUPPORTED_YET, "oraclePath quorum.auth.*"),
         group(
             Standing.NO_EFFECT,

@@ -10,9 +10,10 @@ from typing import cast
 import pytest
 from tests.e2e import raw
 from tests.e2e.test_quorum_peers import Members, client, members
+from tests.e2e.test_shell import corral_shell
 
 import corral
-from corral.client import Client
+from corral.client import Client, State
 from corral.jute.ops import CreateMode, OpCode
 from corral.quorum.packets import decode_sessions
 from corral.quorum.serving import LearnerSessions
@@ -260,5 +261,40 @@ def test_all_is_answered_in_the_order_of_the_requests(tmp_path: Path, settings: 
                         assert await asyncio.to_thread(asking.ended)
             await settled(them)
             assert in_ensemble(them) == set()
+
+    asyncio.run(main())
+
+
+def test_they_end_with_the_leader_of_their_member(tmp_path: Path) -> None:
+    """Whoever was connected goes on with another one."""
+
+    async def main() -> None:
+        async with members(tmp_path, 3, 0, **LOCAL) as them:
+            await begin(them)
+            leader = await them.leader()
+            at = next(sid for sid in them.ports if sid != leader)
+            async with client(them.hosts(at)) as zk:
+                states = zk.states()
+                assert await anext(states) is State.CONNECTED
+                first = zk.session
+                await them.stop(leader)
+                assert [await anext(states) for _ in range(3)] == [State.SUSPENDED, State.LOST, State.CONNECTED]
+                assert zk.session is not first
+                await zk.create("/later")
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_what_the_shell_says(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path, 3, 0, **LOCAL) as them:
+            await begin(them)
+            done = await asyncio.to_thread(corral_shell, "-server", them.hosts(), "create", "-e", "/mine")
+            assert done.stderr.splitlines() == [
+                b"Unable to create ephemeral node on a local session",
+                b"KeeperErrorCode = Ephemeral node on local session for /mine",
+            ]
+            assert done.returncode == 1
 
     asyncio.run(main())

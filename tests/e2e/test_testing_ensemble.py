@@ -95,6 +95,20 @@ def test_expired_session_is_gone_everywhere(zookeeper_ensemble: Ensemble) -> Non
     play(scenario)
 
 
+def test_expired_local_session_is_gone_where_it_was() -> None:
+    async def scenario() -> None:
+        async with Ensemble(3, properties={"localSessionsEnabled": "true"}) as ensemble:
+            for sid in ensemble.voters:
+                async with client(ensemble.addresses[sid]) as zk:
+                    session = zk.session
+                    assert session is not None
+                    assert [each.id for each in ensemble.sessions(sid)] == [session.id]
+                    ensemble.expire_session(session.id)
+                    await session.ended()
+
+    play(scenario)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("in_process", [True, False])
 def test_every_trouble_in_turn(in_process: bool) -> None:

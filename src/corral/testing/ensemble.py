@@ -281,10 +281,17 @@ class Ensemble:
         """End a session as if its client had not been heard of in time.
 
         Raises:
-            SessionNotFoundError: the leader knows no such session.
+            SessionNotFoundError: neither does the leader know such a session, nor is it a local one of another member.
             ServerError: there is no leader.
         """
-        self._members[self.leader()].backend.call(ensemble_control.expire_session, session_id)
+        at = leader = self.leader()
+        if not self._knows(leader, session_id):
+            at = next((sid for sid in self._members if self._knows(sid, session_id)), leader)
+        self._members[at].backend.call(ensemble_control.expire_session, session_id)
+
+    def _knows(self, sid: int, session_id: int) -> bool:
+        is_asked = self._members[sid].state is State.RUNNING and self.standing(sid).mode is not None
+        return is_asked and any(each.id == session_id for each in self.sessions(sid))
 
     # Looking inside
 

@@ -41,7 +41,7 @@ async def sessions(peer: Peer) -> list[SessionInfo]:
 
 
 async def expire_session(peer: Peer, session_id: int) -> None:
-    """End a session as if it had not been heard of in time. The member has to lead."""
+    """End a session as if it had not been heard of in time. The member has to lead, or to have it for itself."""
     if peer.server is None:
         raise ServerError(f"{peer!r} serves nobody")
     await control.expire_session(peer.server, session_id)

@@ -7,6 +7,7 @@ from typing import Final
 from corral.client.errors import (
     BadArgumentsError,
     BadVersionError,
+    EphemeralOnLocalSessionError,
     ErrorCode,
     InvalidAclError,
     KeeperError,
@@ -36,6 +37,10 @@ _SENTENCES: Final[dict[type[KeeperError], str]] = {
         "No quorum of new config is connected and up-to-date with the leader of last commmitted config - "
         "try invoking reconfiguration after new servers are connected and synced"
     ),
+    EphemeralOnLocalSessionError: (
+        "Unable to create ephemeral node on a local session\n"
+        "KeeperErrorCode = Ephemeral node on local session for {path}"
+    ),
     QuotaExceededError: "Quota has exceeded : {path}",
 }
 
@@ -51,7 +56,6 @@ _CODES: Final = {
     ErrorCode.INVALID_CALLBACK: "Invalid callback",
     ErrorCode.AUTH_FAILED: "AuthFailed",
     ErrorCode.SESSION_MOVED: "Session moved",
-    ErrorCode.EPHEMERAL_ON_LOCAL_SESSION: "Ephemeral node on local session",
     ErrorCode.NO_WATCHER: "No such watcher",
     ErrorCode.REQUEST_TIMEOUT: "Request timeout",
     ErrorCode.RECONFIG_DISABLED: "Reconfig is disabled",

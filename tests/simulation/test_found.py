@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from tests.log_entries import append
 
+from corral.jute.ops import OpCode
+from corral.jute.records import CreateTxn, TxnHeader
+from corral.quorum.history import apply
 from corral.simulation.disk import Disk
 from corral.simulation.run import Scenario, simulate
 from corral.storage.txnlog import TxnLogWriter, read_from
+from corral.tree.datatree import DataTree
 
 
 class LosingAll(random.Random):
@@ -73,3 +77,15 @@ def test_a_voter_that_has_promised_a_later_epoch_is_let_in(seed: int) -> None:
 def test_a_log_that_a_snapshot_has_gone_beyond_serves_nobody() -> None:
     """Seed 459: a leader had the end of its history as a tree only, and sent a learner the log without that end."""
     assert simulate(459, Scenario(servers=3, seconds=15)).violations == []
+
+
+def test_what_is_applied_before_a_server_serves_is_told_to_no_watch_later() -> None:
+    """Seed 87: a follower had a tree anew, applied what was committed until it served, and led later.
+
+    With the first sync that it then answered, whoever watched by then was told of all that once more.
+    """
+    tree = DataTree()
+    entry = TxnHeader(1, 1, 5, 0, OpCode.CREATE).to_bytes() + CreateTxn(b"/n", b"", [], False, 1).to_bytes()
+    apply(tree, 5, entry)
+    assert b"/n" in tree.nodes
+    assert tree.changes == []

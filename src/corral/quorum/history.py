@@ -136,7 +136,6 @@ class History:
         if self._base_zxid < 0:
             self._base_zxid = tree.last_zxid
         tree.keeps_digest = True
-        tree.notes_changes = False
         for zxid, entry in self.database.logged_after(tree.last_zxid):
             apply(tree, zxid, entry)
             self.recent.append((zxid, entry))
@@ -152,7 +151,6 @@ class History:
             self.database.sync(done.set)
             await done.wait()
             tree.keeps_digest = True
-            tree.notes_changes = False
             for zxid, entry in new:
                 apply(tree, zxid, entry)
             self.note(new)
@@ -285,6 +283,8 @@ def apply(tree: DataTree, zxid: int, entry: bytes) -> None:
     if kind == ERROR:
         tree.last_zxid = zxid
         return
+    # Who watches later must not be told of it.
+    tree.notes_changes = False
     try:
         tree.apply(kind, zxid, time_ms, session_id, entry, _TXN_HEADER.size)
     except KeeperError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from corral.quorum.leader import Leader
 from corral.simulation.invariants import Invariant
+from corral.simulation.model import Model
 from corral.storage.errors import LogGapError
 from corral.storage.files import list_snapshots
 from corral.storage.txnlog import read_from
@@ -46,6 +47,7 @@ class Ledger:
     def __init__(self, zab: Zab, broke: Broke) -> None:
         self._zab = zab
         self._broke = broke
+        self.model = Model(broke)
         self.order: list[int] = []
         """zxids."""
         self.entries: dict[int, bytes] = {}
@@ -129,6 +131,7 @@ class Ledger:
             # It has got the rest as a tree, from a leader that was never established.
             self._holes.append((last, newest))
             self.order.append(newest)
+            self.model.is_whole = False
 
     def _append(self, member: Member, zxid: int, entry: bytes) -> None:
         last = self.last_zxid
@@ -140,6 +143,7 @@ class Ledger:
             self._broke(Invariant.INTEGRITY, f"{member!r} applies another transaction {zxid:#x} than was proposed")
         self.order.append(zxid)
         self.entries[zxid] = entry
+        self.model.apply(zxid, entry)
 
     def _take(self, member: Member, view: _View, zxid: int, entry: bytes) -> None:
         after = view.position + 1

@@ -17,6 +17,7 @@ from corral.quorum.ensemble import parse_ensemble
 from corral.server.config import from_properties
 from corral.simulation.checkers import check_history, check_replicas
 from corral.simulation.faults import Nemesis
+from corral.simulation.hearing import Hearing
 from corral.simulation.invariants import Invariant
 from corral.simulation.ledger import Ledger
 from corral.simulation.loop import LivelockError, Loop, Timeline
@@ -107,7 +108,7 @@ class Simulation:
         self.network = Network(self.timeline, self._chance("network"))
         self.zab = Zab(self.broke)
         self.ledger = Ledger(self.zab, self.broke)
-        self.testimony = Testimony([], [])
+        self.testimony = Testimony()
         ensemble = parse_ensemble(
             "\n".join(
                 f"server.{sid}=10.0.0.{sid}:2888:3888:{'participant' if sid <= scenario.servers else 'observer'}"
@@ -132,7 +133,7 @@ class Simulation:
             for sid in scenario.members
         ]
         at = {member.host.name: member for member in self.members}
-        self.network.wire = Wire(at.get, (self.zab,))
+        self.network.wire = Wire(at.get, (self.zab, Hearing(self.timeline, self.ledger.model, self.broke)))
         servers = ",".join(f"{member.host.address}:2181" for member in self.members)
         self.clients = [
             Worker(
@@ -141,6 +142,7 @@ class Simulation:
                 self._chance(f"client {n}"),
                 self.trace,
                 self.testimony,
+                lambda: self.ledger.last_zxid,
                 self.broke,
                 pause_s=scenario.pause_s,
                 session_timeout_s=2.0 if n % 2 else 6.0,
@@ -231,8 +233,8 @@ class Simulation:
         if not self._has_converged():
             self.broke(Invariant.LIVENESS, f"{HEALING_S:g} s after everything has healed: {self._what_lacks()}")
             return
-        check_replicas(self.members, self.broke)
-        check_history(self.ledger, self.testimony, self.broke)
+        check_replicas(self.members, self.ledger.model, self.broke)
+        check_history(self.ledger.model, self.testimony, self.broke)
 
     def _has_converged(self) -> bool:
         return not self._what_lacks()
@@ -262,8 +264,8 @@ class Simulation:
         verdict = self.verdict
         verdict.transactions = len(self.ledger.order)
         verdict.epochs = len(self.zab.leaders)
-        verdict.acknowledged = len(self.testimony.writes)
-        verdict.reads = len(self.testimony.reads)
+        verdict.acknowledged = self.testimony.acknowledged
+        verdict.reads = sum(each.is_answered for each in self.testimony.reads)
         verdict.unknown = self.testimony.unknown
         verdict.steps = self.timeline.steps
         verdict.counts = self.trace.counts

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import corral
 from corral.client.results import Stat
 from corral.simulation.invariants import Invariant
 from corral.simulation.loop import Loop
+from corral.simulation.watching import Diary
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from corral.client import Client
     from corral.simulation.invariants import Broke
@@ -25,40 +27,81 @@ QUEUE: Final = "/queue"
 MEMBERS: Final = "/members"
 
 
-class Written(NamedTuple):
-    """An acknowledged write: when it was asked for and acknowledged, its zxid, and what it did to which znode."""
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Asked:
+    """Something that a client has asked for, and what it was told."""
 
     client: str
     begun_at: float
-    ended_at: float
-    zxid: int
-    path: str
-    data: bytes | None
-    """None: the znode was deleted."""
-
-
-class Read(NamedTuple):
-    """An answered read. ``seen`` is the newest zxid that the client knew of when it asked."""
-
-    client: str
-    begun_at: float
-    ended_at: float
     seen: int
+    """The newest zxid that the client knew of when it asked."""
+    ended_at: float = field(default=math.inf, init=False)
+    """When it was answered, if it was."""
+    committed: int = field(default=0, init=False)
+    """The newest committed transaction when it was answered."""
+    error: corral.KeeperError | None = field(default=None, init=False)
+    """Why it was refused."""
+    was_sent: bool = field(default=True, init=False)
+    """False: the client says that it certainly was not."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it was, if only by a refusal."""
+        return self.ended_at < math.inf
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was answered, and not refused."""
+        return self.is_answered and self.error is None
+
+
+@dataclass(slots=True)
+class Write(Asked):
+    """``data`` is written by nobody else."""
+
+    kind: str
+    """``create``, ``set``, ``delete``."""
+    paths: Sequence[str]
+    """The znodes; of a sequential one the beginning of its path, until the rest is known."""
+    data: bytes | None
+    """None: the znode is to be deleted."""
+    version: int | None
+    """It is to be done only if that is the current one."""
+    stats: Sequence[Stat] = field(default=(), init=False)
+    """What the answer says of each path."""
+
+
+@dataclass(slots=True)
+class Read(Asked):
+    """Of a znode, or of its children."""
+
     path: str
-    mzxid: int | None
+    stat: Stat | None = field(default=None, init=False)
     """None: there was no such znode."""
-    data: bytes
+    data: bytes | None = field(default=None, init=False)
+    names: frozenset[str] | None = field(default=None, init=False)
 
 
 @dataclass(slots=True)
 class Testimony:
-    """What all clients have been told."""
+    """What all clients have asked and been told."""
 
-    writes: list[Written]
-    reads: list[Read]
-    unknown: int = 0
-    """Requests of which it is not known whether they were done."""
-    sessions: int = 0
+    writes: list[Write] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    diaries: list[Diary] = field(default_factory=list)
+
+    @property
+    def acknowledged(self) -> int:
+        """Writes that were."""
+        return sum(each.is_done for each in self.writes)
+
+    @property
+    def unknown(self) -> int:
+        """Writes of which it is not known whether they were done."""
+        return sum(each.was_sent and not each.is_answered for each in self.writes)
 
 
 class Worker:
@@ -71,6 +114,7 @@ class Worker:
         chance: random.Random,
         trace: Trace,
         testimony: Testimony,
+        committed: Callable[[], int],
         broke: Broke,
         *,
         pause_s: float,
@@ -81,10 +125,13 @@ class Worker:
         self._servers = servers
         self._chance = chance
         self._testimony = testimony
+        self._committed = committed
         self._broke = broke
         self._pause_s = pause_s
         self._session_timeout_s = session_timeout_s
         self._number = 0
+        self._last_number = -1
+        """That its newest sequential znode was given."""
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -143,7 +190,9 @@ class Worker:
             await zk.start()
         except corral.ConnectionLoss:
             return False
-        self._testimony.sessions += 1
+        self._diary = Diary(self.host.name, self._committed)
+        self._testimony.diaries.append(self._diary)
+        self._diary.follow(zk)
         is_done = await work(zk)
         await zk.close()
         return is_done
@@ -161,6 +210,9 @@ class Worker:
         number = self._chance.randint(5, 400)
         for top in (*REGISTERS, QUEUE, MEMBERS):
             await self._attempt(zk, self._create(zk, top))
+        for kind in ("persistent", "recursive"):
+            if self._chance.random() < 0.5:
+                await self._attempt(zk, self._watch_all(zk, kind))
         for _ in range(number):
             if self._is_stopping or zk.state is corral.State.LOST:
                 return False
@@ -174,75 +226,151 @@ class Worker:
 
     def _draw(self, zk: Client) -> Awaitable[None]:
         chance = self._chance
-        kind = chance.random()
-        if kind < 0.3:
-            return self._set(zk, chance.choice(REGISTERS))
-        if kind < 0.6:
-            return self._get(zk, chance.choice(REGISTERS))
-        if kind < 0.7:
-            return self._create(zk, f"{QUEUE}/n-", sequential=True)
-        if kind < 0.75:
-            return self._create(zk, f"{MEMBERS}/{self._label()}", ephemeral=True)
-        if kind < 0.8:
-            return self._set_both(zk, *chance.sample(REGISTERS, 2))
-        if kind < 0.9:
-            return self._take_from_queue(zk)
-        return self._get_after_sync(zk, chance.choice(REGISTERS))
+        register, other = chance.sample(REGISTERS, 2)
+        operations: dict[Callable[[], Awaitable[None]], int] = {
+            lambda: self._set(zk, register): 22,
+            lambda: self._swap(zk, register): 8,
+            lambda: self._set_both(zk, register, other): 5,
+            lambda: self._get(zk, register): 20,
+            lambda: self._get(zk, register, is_watched=True): 8,
+            lambda: self._get_after_sync(zk, register): 8,
+            lambda: self._create(zk, f"{QUEUE}/n-", sequential=True): 9,
+            lambda: self._create(zk, f"{MEMBERS}/{self._label()}", ephemeral=True): 5,
+            lambda: self._take_from_queue(zk): 7,
+            lambda: self._watch_creation(zk): 3,
+            lambda: self._list(zk, chance.choice((QUEUE, MEMBERS)), is_watched=chance.random() < 0.5): 5,
+        }
+        (operation,) = chance.choices(list(operations), list(operations.values()))
+        return operation()
 
     async def _attempt(self, zk: Client, operation: Awaitable[None]) -> None:
+        asked = self._diary.number
         try:
             await operation
         except corral.NotSent:
             await asyncio.sleep(self._pause_s)
+            return
         except (corral.ConnectionLoss, corral.SessionExpired):
-            self._testimony.unknown += 1
+            return
         except corral.KeeperError:
             # Another client was quicker.
-            return
+            pass
+        self._diary.replied(asked, zk.last_zxid)
 
     def _label(self) -> str:
         self._number += 1
         return f"{self.host.name}-{self._number}"
 
-    def _wrote(self, begun_at: float, zxid: int, path: str, data: bytes | None) -> None:
-        now = self.host.network.timeline.now
-        self._testimony.writes.append(Written(self.host.name, begun_at, now, zxid, path, data))
+    @property
+    def _now(self) -> float:
+        return self.host.network.timeline.now
+
+    async def _answered(self, asked: Asked, request: Awaitable[_T]) -> _T:
+        """Wait for the answer, and note that it came."""
+        try:
+            result = await request
+        except corral.NotSent:
+            asked.was_sent = False
+            raise
+        except (corral.ConnectionLoss, corral.SessionExpired):
+            raise
+        except corral.KeeperError as error:
+            asked.error = error
+            self._note_end(asked)
+            raise
+        self._note_end(asked)
+        return result
+
+    def _note_end(self, asked: Asked) -> None:
+        asked.ended_at, asked.committed = self._now, self._committed()
+
+    # Writing
+
+    def _begin_write(
+        self, zk: Client, kind: str, paths: Sequence[str], data: bytes | None, version: int | None = None
+    ) -> Write:
+        write = Write(self.host.name, self._now, zk.last_zxid, kind, paths, data, version)
+        self._testimony.writes.append(write)
+        return write
 
     async def _create(self, zk: Client, path: str, *, sequential: bool = False, ephemeral: bool = False) -> None:
-        begun_at, data = self.host.network.timeline.now, self._label().encode()
-        made = await zk.create(path, data, sequential=sequential, ephemeral=ephemeral)
-        self._wrote(begun_at, made.zxid, str(made), data)
+        data = self._label().encode()
+        write = self._begin_write(zk, "create", (path,), data)
+        made = await self._answered(write, zk.create(path, data, sequential=sequential, ephemeral=ephemeral))
+        write.paths, write.stats = (str(made),), (made.stat,)
+        if sequential:
+            self._last_number = int(made[-10:])
 
-    async def _set(self, zk: Client, path: str) -> None:
-        begun_at, data = self.host.network.timeline.now, self._label().encode()
-        stat = await zk.set(path, data)
-        self._wrote(begun_at, stat.mzxid, path, data)
+    async def _set(self, zk: Client, path: str, version: int | None = None) -> None:
+        data = self._label().encode()
+        write = self._begin_write(zk, "set", (path,), data, version)
+        write.stats = (await self._answered(write, zk.set(path, data, version=version)),)
 
-    async def _set_both(self, zk: Client, one: str, other: str) -> None:
-        begun_at, data = self.host.network.timeline.now, self._label().encode()
-        async with zk.transaction() as both:
-            both.set(one, data)
-            both.set(other, data)
-        for path, result in zip((one, other), both.results, strict=True):
-            assert isinstance(result, Stat)
-            self._wrote(begun_at, result.mzxid, path, data)
+    async def _swap(self, zk: Client, path: str) -> None:
+        """Write only if nobody else has written since it was read."""
+        znode = await zk.get(path)
+        await self._set(zk, path, znode.stat.version)
 
-    async def _get(self, zk: Client, path: str) -> None:
-        begun_at, seen = self.host.network.timeline.now, zk.last_zxid
-        found: tuple[int | None, bytes]
-        try:
-            znode = await zk.get(path)
-            found = (znode.stat.mzxid, znode.data)
-        except corral.NoNodeError:
-            found = (None, b"")
-        now = self.host.network.timeline.now
-        self._testimony.reads.append(Read(self.host.name, begun_at, now, seen, path, *found))
+    async def _set_both(self, zk: Client, *paths: str) -> None:
+        data = self._label().encode()
+        both = zk.transaction()
+        for path in paths:
+            both.set(path, data)
+        write = self._begin_write(zk, "set", paths, data)
+        results = await self._answered(write, both.commit())
+        write.stats = tuple(result for result in results if isinstance(result, Stat))
+
+    async def _take_from_queue(self, zk: Client) -> None:
+        names = await zk.get_children(QUEUE)
+        if names:
+            path = f"{QUEUE}/{min(names)}"
+            write = self._begin_write(zk, "delete", (path,), None)
+            await self._answered(write, zk.delete(path))
+
+    # Reading
+
+    def _begin_read(self, zk: Client, path: str) -> Read:
+        read = Read(self.host.name, self._now, zk.last_zxid, path)
+        self._testimony.reads.append(read)
+        return read
+
+    async def _get(self, zk: Client, path: str, *, is_watched: bool = False) -> None:
+        read = self._begin_read(zk, path)
+        watched, took = self._diary.watch("data", path)
+        znode = await self._answered(read, zk.get(path, watch=took if is_watched else None))
+        read.data, read.stat = znode
+        if is_watched:
+            self._diary.is_set(watched, znode.stat.mzxid)
 
     async def _get_after_sync(self, zk: Client, path: str) -> None:
         await zk.sync(path)
         await self._get(zk, path)
 
-    async def _take_from_queue(self, zk: Client) -> None:
-        names = await zk.get_children(QUEUE)
-        if names:
-            await zk.delete(f"{QUEUE}/{min(names)}")
+    async def _list(self, zk: Client, path: str, *, is_watched: bool) -> None:
+        read = self._begin_read(zk, path)
+        watched, took = self._diary.watch("children", path)
+        listing = await self._answered(read, zk.get_listing(path, watch=took if is_watched else None))
+        read.stat, read.names = listing.stat, frozenset(listing.names)
+        if is_watched:
+            self._diary.is_set(watched, listing.stat.pzxid)
+
+    # Watching
+
+    async def _watch_creation(self, zk: Client) -> None:
+        """Of what will soon be put into the queue."""
+        path = f"{QUEUE}/n-{self._last_number + self._chance.randint(1, 4):010d}"
+        read = self._begin_read(zk, path)
+        watched, took = self._diary.watch("exists", path)
+        read.stat = await self._answered(read, zk.exists(path, watch=took))
+        if read.stat is None:
+            self._diary.is_set(watched, read.seen, read.committed)
+        else:
+            watched.kind = "data"
+            self._diary.is_set(watched, read.stat.mzxid)
+
+    async def _watch_all(self, zk: Client, kind: str) -> None:
+        is_recursive = kind == "recursive"
+        path = self._chance.choice((QUEUE, MEMBERS, "/") if is_recursive else (QUEUE, MEMBERS, *REGISTERS))
+        watched, took = self._diary.watch(kind, path)
+        await zk.add_watch(path, took, recursive=is_recursive)
+        self._diary.is_set(watched, zk.last_zxid)

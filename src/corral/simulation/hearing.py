@@ -135,12 +135,12 @@ class Hearing(Hearer):
         now_s = self._timeline.now
         if kind == CREATE_SESSION:
             # It may have waited for the batch before, and counts from when it was asked for.
-            waited_s = (leader.clock.wall_ms() - time_ms) / 1000
+            waited_s = (leader.clock.wall_ms() - time_ms) / 1000 / leader.clock.rate
             term.sessions[session] = _Heard(min(now_s, max(term.began_s, now_s - waited_s)))
         elif kind == CLOSE_SESSION and xid == 0 and session in self._model.sessions:
-            silent_s = term.sessions.get(session, _Heard(term.began_s)).silent_s(now_s)
+            silent_s = term.sessions.get(session, _Heard(term.began_s)).silent_s(now_s) * leader.clock.rate
             if silent_s + _ROUNDING_S < self._model.sessions[session] / 1000:
                 self._broke(
                     Invariant.SESSION,
-                    f"{leader!r} lets session {session:#x} expire, which it has not heard of for {silent_s:.3f} s only",
+                    f"{leader!r} lets session {session:#x} expire, which was silent for only {silent_s:.3f} s",
                 )

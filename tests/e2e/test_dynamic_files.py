@@ -195,10 +195,16 @@ def test_every_member_writes_down_a_change_and_starts_with_it(tmp_path: Path) ->
                     assert "zoo.cfg.dynamic.next" not in them.files(sid)
                 gone = next(sid for sid in (1, 2, 3) if them.peers[sid].role is Role.FOLLOWING)
                 await zk.reconfig(leaving=[str(gone)])
+                while gone in them.peers[gone].elector.election.committed.members:
+                    await asyncio.sleep(0.01)
                 await them.stop(gone)
                 # As with Apache's servers: its files say that it is none of them.
                 with pytest.raises(ConfigError, match=f"the number {gone} in .* is none of the servers"):
                     them.config(gone)
+                # It may be asked and stopped all the same.
+                left_behind = read(them.file(gone), arguments=(), environment={}, is_to_run=False)
+                assert left_behind.config.client_port == them.ports[gone]
+                assert "is no member of its ensemble any more" in left_behind.notices[-1].text
             left = sorted({1, 2, 3, 4} - {gone})
             await them.stop(*left)
             await them.start(*left)

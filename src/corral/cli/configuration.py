@@ -89,8 +89,10 @@ def configuration_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_request
 
 
-def read_configuration(request: Request, environment: Mapping[str, str] = os.environ) -> Reading:
-    """The configuration that a command was asked to use.
+def read_configuration(
+    request: Request, environment: Mapping[str, str] = os.environ, *, is_to_run: bool = True
+) -> Reading:
+    """The configuration that a command was asked to use, if not ``is_to_run`` only to find the server.
 
     Raises:
         click.ClickException: it is wrong, or there are too many arguments.
@@ -101,7 +103,7 @@ def read_configuration(request: Request, environment: Mapping[str, str] = os.env
     if NO_AUTOCREATE in environment:
         entries = [*entries, Entry("datadir.autocreate", "false", NO_AUTOCREATE, Layer.ARGUMENT)]
     try:
-        return read(request.file(environment), arguments=entries, environment=environment)
+        return read(request.file(environment), arguments=entries, environment=environment, is_to_run=is_to_run)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
 

@@ -40,9 +40,11 @@ class Background:
     patience_s: float = PATIENCE_S
 
     @classmethod
-    def of(cls, request: Request, environment: Mapping[str, str] = os.environ) -> "Background":
-        """The server that the request is about."""
-        config = read_configuration(request, environment).config
+    def of(
+        cls, request: Request, environment: Mapping[str, str] = os.environ, *, is_to_run: bool = True
+    ) -> "Background":
+        """The server that the request is about; not ``is_to_run``: only to ask or stop it."""
+        config = read_configuration(request, environment, is_to_run=is_to_run).config
         pid_path = environment.get("ZOOPIDFILE") or config.data_dir / "zookeeper_server.pid"
         log_directory = Path(environment.get("ZOO_LOG_DIR") or config.data_dir)
         command = (sys.executable, "-m", "corral", "server", *request.as_arguments())
@@ -223,7 +225,7 @@ def stop(request: Request) -> None:
 
     The arguments are those that it was started with: they tell where its data directory and pid file are.
     """
-    sys.exit(Background.of(request).stop())
+    sys.exit(Background.of(request, is_to_run=False).stop())
 
 
 @click.command()
@@ -239,4 +241,4 @@ def restart(request: Request) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def status(request: Request, as_json: bool) -> None:
     """Say whether the server answers, and in which mode."""
-    sys.exit(Background.of(request).status(as_json=as_json))
+    sys.exit(Background.of(request, is_to_run=False).status(as_json=as_json))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import click
 from corral.cli.configuration import listening_place
 from corral.cli.ensemble_files import member_configurations
 from corral.cli.standing import Standing, ask_standing
-from corral.server.config import ConfigError, load
+from corral.server.config import ConfigError, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +81,7 @@ class LocalMember:
     def health(self) -> Health:
         """Ask on its port for clients."""
         try:
-            config = load(self.configuration)
+            config = read(self.configuration, arguments=(), environment=os.environ, is_to_run=False).config
         except ConfigError as error:
             return Health(None, str(error))
         return Health(ask_standing(*listening_place(config)))

@@ -91,7 +91,7 @@ class ConfigurationFiles:
         member, earlier = ensemble.members.get(self.me), before.members.get(self.me)
         # Where clients are taken is said in the server line, or else in the static file.
         in_line = member is not None and member.client is not None
-        client = earlier.client if member is not None and earlier is not None and not in_line else None
+        client = earlier.client if earlier is not None and not in_line else None
         changed = pointed_at(content, dynamic.resolve(), drop_client_port=in_line, client=client)
         if changed != content:
             replace_file(target, changed, self._filesystem, mode=mode)

@@ -91,12 +91,13 @@ class Reading(NamedTuple):
             logger.log(notice.level, "%s", notice.text)
 
 
-def assemble(entries: Iterable[Entry], origin: str, file: Path | None = None) -> Reading:
+def assemble(entries: Iterable[Entry], origin: str, file: Path | None = None, *, is_to_run: bool = True) -> Reading:
     """Put the entries together, in the order of their places. ``origin`` names the whole in messages.
 
-    ``file`` is the one they come from, if any.
+    ``file`` is the one they come from, if any. Not ``is_to_run`` takes that of a server which its ensemble has left
+    behind, too: such a one may still be asked and stopped.
     """
-    assembly = Assembly(origin, file)
+    assembly = Assembly(origin, file, is_to_run)
     for entry in entries:
         assembly.take(entry)
     return assembly.finish()
@@ -108,6 +109,7 @@ class Assembly:
 
     origin: str
     file: Path | None = None
+    is_to_run: bool = True
     chosen: dict[str, Entry] = field(default_factory=dict)
     """The strongest entry of each key so far."""
     notices: list[Notice] = field(default_factory=list)
@@ -156,7 +158,10 @@ class Assembly:
         own["file"] = None if self.file is None else self.file.absolute()
         membership = read_membership(self.member_lines())
         standalone_enabled = self.standalone_enabled()
-        if is_ensemble(membership, standalone_enabled=standalone_enabled, place=self.place("standaloneEnabled")):
+        switch = self.written_at("standaloneEnabled")
+        if not self.is_to_run and own["server_id"] not in (None, *membership.members):
+            self.say(logging.WARNING, f"{self.origin}: server {own['server_id']} is no member of its ensemble any more")
+        elif is_ensemble(membership, standalone_enabled=standalone_enabled, place=switch):
             self.check_member(own, membership)
             values["quorum"] = values.get("quorum", {}) | membership._asdict()
             values["quorum"] |= {"proposed": self.proposed(), "standalone_enabled": standalone_enabled}
@@ -265,7 +270,7 @@ class Assembly:
             assert switch is not None
             raise wrong_value(switch, kind.accepts) from None
 
-    def place(self, key: str) -> str:
+    def written_at(self, key: str) -> str:
         """Where a key is written, if it is."""
         return self.chosen[key].place if key in self.chosen else self.origin
 

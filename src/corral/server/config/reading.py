@@ -58,8 +58,13 @@ def from_properties(properties: Mapping[str, str], origin: str = "properties") -
     return reading.config
 
 
-def read(path: Path | None, *, arguments: Iterable[Entry], environment: Mapping[str, str]) -> Reading:
-    """As :func:`load`, but nothing is logged."""
+def read(
+    path: Path | None, *, arguments: Iterable[Entry], environment: Mapping[str, str], is_to_run: bool = True
+) -> Reading:
+    """As :func:`load`, but nothing is logged.
+
+    Not ``is_to_run`` takes the configuration of a server that is no member of its ensemble any more, too.
+    """
     written = STANDALONE_DEFAULTS if path is None else entries_of_file(path)
     origin = "the configuration" if path is None else str(path)
-    return assemble([*entries_of_flags(environment), *written, *arguments], origin, path)
+    return assemble([*entries_of_flags(environment), *written, *arguments], origin, path, is_to_run=is_to_run)

@@ -15,7 +15,7 @@ import pytest
 from corral.quorum import broadcast
 from corral.quorum.history import History, HistoryOnDisk, PromiseOnDisk, apply
 from corral.quorum.learner import Learning
-from corral.quorum.packets import ACK, pack
+from corral.quorum.packets import ACK, pack_bare
 from corral.server.database import Database
 from corral.server.log_sync import LogSync
 from corral.server.sessions import SessionTracker
@@ -63,13 +63,13 @@ def log_never_synced(patch: Patch) -> None:
 
 def follower_acknowledges_what_it_has_not_logged(patch: Patch) -> None:
     """The ACK leaves with the proposal's arrival."""
-    take = Learning._take_proposal
+    take = Learning._take_proposals
 
-    def hasty(self: Learning, zxid: int, entry: bytes) -> None:
-        take(self, zxid, entry)
-        self._stream.write(pack(ACK, zxid))
+    def hasty(self: Learning, proposals: Sequence[tuple[int, bytes]]) -> None:
+        take(self, proposals)
+        self._stream.write(pack_bare(ACK, [zxid for zxid, _ in proposals]))
 
-    patch.setattr(Learning, "_take_proposal", hasty)
+    patch.setattr(Learning, "_take_proposals", hasty)
 
 
 def epoch_written_before_history(patch: Patch) -> None:

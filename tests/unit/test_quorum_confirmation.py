@@ -137,7 +137,7 @@ class _Disk:
         self.stats = ServerStats(0)
         self.durable: Callable[[], None] = lambda: None
 
-    def append(self, zxid: int, entry: bytes) -> None:
+    def extend(self, transactions: Sequence[tuple[int, bytes]]) -> None:
         return
 
     def sync(self, done: Callable[[], None]) -> None:

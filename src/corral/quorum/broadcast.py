@@ -82,7 +82,6 @@ class Broadcast:
     def append(self, zxid: int, entry: bytes) -> None:
         """Take a transaction for the next batch."""
         self._gathered.append((zxid, entry))
-        self._history.database.append(zxid, entry)
         if is_reconfiguration(entry):
             ensemble = self.reconfigured[zxid] = read_reconfiguration(entry)
             self._propose(ensemble)
@@ -97,6 +96,7 @@ class Broadcast:
         lengths = [len(entry) for _, entry in batch]
         for length in (min(lengths), max(lengths), lengths[-1]):
             self.proposal_sizes.add(length)
+        self._history.database.extend(batch)
         proposals = pack_transactions(PROPOSAL, batch)
         for listener in list(self.listeners.values()):
             if not listener.is_observer:

@@ -145,8 +145,7 @@ class History:
         tree = self.tree
         new = [each for each in transactions if each[0] > tree.last_zxid]
         if new:
-            for zxid, entry in new:
-                self.database.append(zxid, entry)
+            self.database.extend(new)
             done = asyncio.Event()
             self.database.sync(done.set)
             await done.wait()

@@ -218,8 +218,7 @@ class Learning:
             if is_reconfiguration(entry):
                 self._elector.activate(read_reconfiguration(entry))
         entered = self.history.enter(self.epoch, on_disk)
-        for zxid, entry in proposed:
-            self._take_proposal(zxid, entry)
+        self._take_proposals(proposed)
         return entered
 
     def _acknowledge_leader(self, entered: EpochOnDisk) -> None:
@@ -240,41 +239,28 @@ class Learning:
 
     def _take(self, packets: Sequence[RawPacket]) -> None:
         """What the leader says. Raises JuteError, LeaderLostError, StorageError."""
-        stats, clock = self.history.database.stats, self.history.database.machine.clock
-        proposals = commits = 0
-        proposed = b""
-        committed: list[tuple[int, bytes]] = []
+        proposals: list[tuple[int, bytes]] = []
+        commits: list[int] = []
         for kind, zxid, data, _ in packets:
             if kind == COMMIT:
-                commits += 1
-                self._commit(zxid, committed)
-            elif kind == PROPOSAL:
-                assert data is not None
-                proposals += 1
-                proposed = data
-                self._take_proposal(zxid, data)
-            elif kind == INFORM:
-                assert data is not None
-                commits += 1
-                self._take_proposal(zxid, data)
-                self._commit(zxid, committed)
+                commits.append(zxid)
+            elif kind == PROPOSAL and data is not None:
+                proposals.append((zxid, data))
+            elif kind == INFORM and data is not None:
+                proposals.append((zxid, data))
+                commits.append(zxid)
             else:
-                self._apply(committed)
-                committed = []
+                self._take_proposals(proposals)
+                self._apply(self._commit(commits))
+                proposals, commits = [], []
                 self._hear(Packet(kind, zxid, data))
+        self._take_proposals(proposals)
+        committed = self._commit(commits)
         # The disk has something to do while what is committed is applied.
         self._sync_proposals()
         self._apply(committed)
         if self.server is not None:
             self.server.pipeline.flush()
-        if proposals:
-            stats.count("learner_proposal_received_count", proposals)
-            stats.note("proposal_latency", age_ms(proposed, clock.wall_ms()), proposals)
-        if commits and self.history.recent:
-            stats.count("learner_commit_received_count", commits)
-            took_ms = age_ms(self.history.recent[-1][1], clock.wall_ms())
-            stats.note("commit_propagation_latency", took_ms, commits)
-            stats.note("propagation_latency", took_ms, commits)
 
     def _apply(self, committed: Sequence[tuple[int, bytes]]) -> None:
         if not committed:
@@ -285,13 +271,18 @@ class Learning:
             for zxid, entry in committed:
                 apply(self.history.tree, zxid, entry)
         self.history.note(committed)
+        stats = self.history.database.stats
+        stats.count("learner_commit_received_count", len(committed))
+        took_ms = age_ms(committed[-1][1], self.history.database.machine.clock.wall_ms())
+        stats.note("commit_propagation_latency", took_ms, len(committed))
+        stats.note("propagation_latency", took_ms, len(committed))
 
     def _hear(self, packet: Packet) -> None:
         match packet.type:
             case PacketType.COMMIT_AND_ACTIVATE:
                 self._activate(packet.zxid, packet.data)
             case PacketType.INFORM_AND_ACTIVATE if packet.data is not None:
-                self._take_proposal(packet.zxid, packet.data[8:])
+                self._take_proposals([(packet.zxid, packet.data[8:])])
                 self._activate(packet.zxid, packet.data)
             case PacketType.PING:
                 touched = self.server.learner_sessions.take_touched() if self.server is not None else b""
@@ -319,18 +310,23 @@ class Learning:
         self._serving(self.epoch)
         log.info("server %d follows %d in epoch %d", self.me, self.leader, self.epoch)
 
-    def _take_proposal(self, zxid: int, entry: bytes) -> None:
-        self._logged.append((zxid, entry))
-        self._unsynced.append((zxid, entry))
-        self.history.database.append(zxid, entry)
-        if is_reconfiguration(entry):
-            self._elector.propose(read_reconfiguration(entry))
+    def _take_proposals(self, proposals: Sequence[tuple[int, bytes]]) -> None:
+        if not proposals:
+            return
+        self._logged.extend(proposals)
+        self._unsynced.extend(proposals)
+        database = self.history.database
+        database.extend(proposals)
+        database.stats.count("learner_proposal_received_count", len(proposals))
+        age = age_ms(proposals[-1][1], database.machine.clock.wall_ms())
+        database.stats.note("proposal_latency", age, len(proposals))
+        for _, entry in proposals:
+            if is_reconfiguration(entry):
+                self._elector.propose(read_reconfiguration(entry))
 
     def _activate(self, zxid: int, data: bytes | None) -> None:
         """A change of the members is committed."""
-        committed: list[tuple[int, bytes]] = []
-        self._commit(zxid, committed)
-        self._apply(committed)
+        self._apply(self._commit([zxid]))
         if self.server is not None:
             self.server.pipeline.flush()
         self._obey(data)
@@ -375,18 +371,22 @@ class Learning:
 
         database.sync(synced)
 
-    def _commit(self, zxid: int, committed: list[tuple[int, bytes]]) -> None:
-        """Move the oldest proposal to what is committed."""
-        if not self._logged:
-            log.warning("a commit of %#x, which was never proposed here", zxid)
-            return
-        proposed = self._logged.popleft()
-        if proposed[0] != zxid:
-            raise StorageError(
-                f"the leader commits zxid {zxid:#x}, the oldest proposal here is {proposed[0]:#x}",
-                self.history.database.log_directory,
-            )
-        committed.append(proposed)
+    def _commit(self, zxids: Sequence[int]) -> list[tuple[int, bytes]]:
+        """The oldest proposals, which are committed now. Raises StorageError if they are not those of the zxids."""
+        logged = self._logged
+        committed: list[tuple[int, bytes]] = []
+        for zxid in zxids:
+            if not logged:
+                log.warning("a commit of %#x, which was never proposed here", zxid)
+                continue
+            proposed = logged.popleft()
+            if proposed[0] != zxid:
+                raise StorageError(
+                    f"the leader commits zxid {zxid:#x}, the oldest proposal here is {proposed[0]:#x}",
+                    self.history.database.log_directory,
+                )
+            committed.append(proposed)
+        return committed
 
 
 def _parse_members(data: bytes | None) -> Ensemble | None:

@@ -352,7 +352,9 @@ class ForwardedWrites:
                     # The tree came while it changed, and may already show it.
                     log.debug("zxid %#x was there already", zxid)
                 if digests:
-                    self._compare_digest(zxid, entry)
+                    version, digest = _READ_DIGEST(entry, len(entry) - _DIGEST.size)
+                    if version == DIGEST_VERSION and (digest != tree.digest or not self._agrees):
+                        self._compare_digest(zxid, digest)
                 if changes:
                     watches.trigger(changes, zxid)
                     changes.clear()
@@ -369,11 +371,8 @@ class ForwardedWrites:
             if waits is not None:
                 self._answer(session_id)
 
-    def _compare_digest(self, zxid: int, entry: bytes) -> None:
+    def _compare_digest(self, zxid: int, digest: int) -> None:
         """The leader has said what its tree's digest is after the transaction: is it ours, too?"""
-        version, digest = _READ_DIGEST(entry, len(entry) - _DIGEST.size)
-        if version != DIGEST_VERSION:
-            return
         if digest == self._tree.digest:
             self._agrees = True
         elif self._agrees:

@@ -32,7 +32,7 @@ from corral.storage.snapshot_file import read_snapshot_bytes, write_snapshot
 from corral.storage.txnlog import LogReplay, TxnLogWriter, read_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from corral.server.config import ServerConfig
@@ -206,6 +206,10 @@ class Database:
     def append(self, zxid: int, entry: bytes) -> None:
         """Take a transaction for the next :meth:`sync`."""
         self.txn_log.append(zxid, entry)
+
+    def extend(self, transactions: Sequence[tuple[int, bytes]]) -> None:
+        """Take transactions, each behind its zxid, for the next :meth:`sync`."""
+        self.txn_log.extend(transactions)
 
     def sync(self, done: Callable[[], None]) -> None:
         """Write what has been appended to the log, and call ``done`` on the loop once it is on disk."""

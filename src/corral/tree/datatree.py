@@ -215,12 +215,13 @@ class DataTree:
         Raises a KeeperError only where the tree already has (or has lost) what the transaction brings, which happens
         in replay and is to be ignored there; the record may then have had part of its effect.
         """
-        try:
-            if txn_type == MULTI:
-                return self._apply_multi(zxid, time_ms, session_id, record, start)
-            return self._apply_one(txn_type, zxid, time_ms, session_id, record, start)
-        finally:
-            self.last_zxid = max(self.last_zxid, zxid)
+        if zxid > self.last_zxid:
+            self.last_zxid = zxid
+        if txn_type == SET_DATA:
+            return self._set_data(zxid, time_ms, record, start)
+        if txn_type == MULTI:
+            return self._apply_multi(zxid, time_ms, session_id, record, start)
+        return self._apply_one(txn_type, zxid, time_ms, session_id, record, start)
 
     def note_digest(self, zxid: int) -> None:
         """Keep the digest for the ``hash`` word if this zxid is one of those that are kept."""
@@ -261,13 +262,27 @@ class DataTree:
         version: int = LENGTH.unpack_from(record, data_end)[0]
         old = node.body
         czxid, _, ctime, _, _, cversion, aversion, owner, _, count, pzxid = STAT.unpack_from(old, len(old) - STAT_SIZE)
-        before = self._digest_of(path) if self.keeps_digest else 0
-        body = record[at:data_end] + STAT.pack(
-            czxid, zxid, ctime, time_ms, version, cversion, aversion, owner, data_end - at - 4, count, pzxid
+        keeps_digest = self.keeps_digest
+        before = 0
+        if keeps_digest:
+            before = node.digest if node.digest is not None else self._digest_of(path)
+        stat = self.put(
+            path,
+            record[at:data_end]
+            + STAT.pack(
+                czxid, zxid, ctime, time_ms, version, cversion, aversion, owner, data_end - at - 4, count, pzxid
+            ),
         )
-        stat = self.put(path, body)
-        if self.keeps_digest:
-            self._change_digest(self._digest_of(path) - before)
+        if keeps_digest:
+            if node.children is None and not self.special_owners and counts_for_digest(path):
+                # What _digest_of does, without unpacking again: this is the most frequent write.
+                node.crc = crc = crc32(record[at + 4 : data_end], crc32(path))
+                node.digest = digest = crc32(
+                    STAT_FOR_DIGEST.pack(czxid, zxid, pzxid, ctime, time_ms, version, 0, aversion, owner), crc
+                )
+            else:
+                digest = self._digest_of(path)
+            self.digest = self.digest + digest - before & DIGEST_MASK
         return stat
 
     def put(self, path: bytes, body: bytes) -> bytes:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from corral.storage.errors import DiskError, StorageError
 from corral.storage.files import log_name
@@ -33,6 +33,9 @@ from corral.storage.txnlog.format import (
 )
 from corral.storage.txnlog.marks import LogMark, LogMarks
 from corral.storage.txnlog.reader import LogReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DEFAULT_PREALLOCATION_BYTES: Final = 64 << 20
 """By how much a log grows ahead of its records (``preAllocSize``, 65536 KiB)."""
@@ -118,6 +121,13 @@ class TxnLogWriter:
         if entries is None:
             entries = self._open_segment(zxid)
         entries.append(entry)
+
+    def extend(self, transactions: Sequence[tuple[int, bytes]]) -> None:
+        """Queue entries, each behind its zxid, for the next batch. Does no input or output."""
+        entries = self._entries
+        if entries is None:
+            entries = self._open_segment(transactions[0][0])
+        entries.extend([entry for _, entry in transactions])
 
     def roll(self) -> None:
         """The next append starts a new file."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from corral.client import Client
 from corral.quorum.peer import Peer
 from corral.quorum.vote import Role
 from corral.server.config import from_properties
+from corral.server.connection import Connection
 
 PATIENCE_S = 30
 
@@ -38,6 +41,7 @@ class Members:
                 "clientPort": str(self.ports[sid]),
                 "clientPortAddress": "127.0.0.1",
                 "tickTime": "100",
+                "maxSessionTimeout": "20000",
                 "forceSync": "no",
                 **self.settings,
             }
@@ -83,7 +87,7 @@ async def members(directory: Path, number: int = 3, observers: int = 0, **settin
 
 
 def client(hosts: str) -> Client:
-    return corral.connect(hosts, session_timeout=5, backoff_first=0.01, backoff_max=0.05)
+    return corral.connect(hosts, session_timeout=15, backoff_first=0.01, backoff_max=0.05)
 
 
 async def fill(zk: Client, top: str, number: int) -> None:
@@ -329,5 +333,29 @@ def test_what_was_not_on_its_way_to_the_log_is_not_logged_in_the_next_term(tmp_p
             async with client(them.hosts()) as zk:
                 await zk.set("/t", b"after everybody was away")
             assert (await them.trees())[0].keys() == first.keys()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_made_while_its_server_ends_is_closed(tmp_path: Path) -> None:
+    """The event loop tells of a connection some turns after it was accepted: nobody would look after it."""
+
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            server = them.peers[await them.leader()].server
+            assert server is not None
+            listening = socket.create_server(("127.0.0.1", 0))
+            client_end = socket.create_connection(listening.getsockname())
+            accepted, _ = listening.accept()
+            listening.close()
+            await server.leave()
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: Connection(server), accepted)
+            client_end.setblocking(False)
+            with contextlib.suppress(ConnectionResetError):
+                assert await loop.sock_recv(client_end, 1) == b""
+            client_end.close()
+            assert not server.connections
 
     asyncio.run(main())

@@ -441,6 +441,10 @@ class Server:
         timeout_ms = limits.sessionless_connection_timeout_ms
         self._newcomers[connection] = self.clock.monotonic_ms() + timeout_ms
         connection.identities.append(("ip", address))
+        if self.stopped.is_set():
+            # It was being accepted while the server stopped.
+            connection.abort()
+            return
         too_many = (0 < limits.max_client_connections <= held) or (0 < limits.max_connections < len(self.connections))
         if too_many:
             self.complaints.warn(

@@ -49,6 +49,7 @@ def test_ensemble_page() -> None:
     exec(example, {})
 
 
+@pytest.mark.slow
 def test_fixture_of_the_ensemble_page(pytester: pytest.Pytester) -> None:
     _, example = examples("ensemble.md")
     pytester.makepyfile(example)

@@ -41,7 +41,7 @@ class Mixed(Members):
         directory = self.directory / str(sid)
         directory.mkdir(exist_ok=True)
         (directory / "myid").write_text(str(sid))
-        lines = [line.split("=") for line in self.ensemble.to_text().splitlines() if line.startswith("server.")]
+        lines = [line.split("=") for line in self.ensemble.to_text().splitlines() if not line.startswith("version=")]
         config = {**dict(lines), **SETTINGS, **self.settings}
         properties = {key: config.pop(key) for key in JVM_ONLY if key in config}
         server = APACHES[self.kinds[sid]](directory, config, properties=properties, port=self.ports[sid])

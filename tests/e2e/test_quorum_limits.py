@@ -18,12 +18,12 @@ from corral.testing import Ensemble
 PIECE = b"x" * 100_000
 
 
-async def follow(them: Members, leader: int, sid: int) -> PacketStream:
-    """Play a follower up to the moment when the leader holds it to be in step; its connection is not read any more."""
+async def begin(them: Members, leader: int, sid: int, kind: PacketType) -> PacketStream:
+    """Play a learner up to the moment when it has the leader's history, and is to acknowledge that."""
     loop = asyncio.get_running_loop()
     place = them.ensemble.members[leader].addresses[0]
     _, stream = await loop.create_connection(PacketStream, place.host, place.quorum_port)
-    stream.write(pack(PacketType.FOLLOWER_INFO, 0, LearnerInfo(sid, PROTOCOL_VERSION, 0).encode()))
+    stream.write(pack(kind, 0, LearnerInfo(sid, PROTOCOL_VERSION, 0).encode()))
     told = await stream.read()
     assert told.type == PacketType.LEADER_INFO
     stream.write(pack(PacketType.ACK_EPOCH, 0, (0).to_bytes(4, "big")))
@@ -33,10 +33,14 @@ async def follow(them: Members, leader: int, sid: int) -> PacketStream:
             while not tree.feed(await stream.read_bytes()):
                 pass
             stream.put_back(tree.rest)
-    stream.write(pack(ACK, packet.zxid))
+    return stream
+
+
+async def finish(stream: PacketStream) -> None:
+    """Acknowledge the history of the first epoch; the leader holds the learner to be in step after that."""
+    stream.write(pack(ACK, 1 << 32))
     while (await stream.read()).type != PacketType.UP_TO_DATE:
         pass
-    return stream
 
 
 def test_follower_that_does_not_read_is_dropped_and_comes_back(
@@ -53,7 +57,9 @@ def test_follower_that_does_not_read_is_dropped_and_comes_back(
             assert await them.leader() == 2
             term = them.peers[2].term
             assert isinstance(term, leading.Leader)
-            stream = await follow(them, 2, 3)
+            stream = await begin(them, 2, 3, PacketType.FOLLOWER_INFO)
+            await finish(stream)
+            # From here on its connection is not read.
             assert set(term.learners) == {1, 3}
             async with client(them.hosts(1, 2)) as zk:
                 await zk.create("/big")
@@ -101,6 +107,31 @@ def test_what_is_held_for_one_that_comes_into_step_is_bounded(
 
     asyncio.run(main())
     assert "<observer 3> takes too long to come into step: dropped with 400000 bytes held" in caplog.messages
+
+
+def test_only_so_many_observers_are_brought_into_step_at_once(tmp_path: Path) -> None:
+    """Those that are too many have to come again; a follower never has to."""
+    settings = {"leader.maxConcurrentSnapSyncs": "1", "leader.maxConcurrentDiffSyncs": "1"}
+
+    async def main() -> None:
+        async with members(tmp_path, 3, 0, **settings) as them:
+            await them.start(1, 2)
+            assert await them.leader() == 2
+            first = await begin(them, 2, 11, PacketType.OBSERVER_INFO)
+            with pytest.raises((EOFError, OSError)):
+                await begin(them, 2, 12, PacketType.OBSERVER_INFO)
+            follower = await begin(them, 2, 3, PacketType.FOLLOWER_INFO)
+            await finish(follower)
+            await finish(first)
+            second = await begin(them, 2, 12, PacketType.OBSERVER_INFO)
+            await finish(second)
+            term = them.peers[2].term
+            assert isinstance(term, leading.Leader)
+            assert set(term.learners) == {1, 3, 11, 12}
+            for each in (first, follower, second):
+                each.abort()
+
+    asyncio.run(main())
 
 
 def synced(ensemble: Ensemble, sid: int) -> str:

@@ -138,7 +138,7 @@ class Leader:
         self.learners: dict[int, Learner] = {}
         self.epoch = 0
         self._tick = 0
-        self.syncs = Syncs(config.quorum.snapshot_syncs_max, config.quorum.difference_syncs_max)
+        self.syncs = Syncs(config.quorum.snapshot_syncs_max, config.quorum.difference_syncs_max, history.database.stats)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listeners: list[asyncio.Server] = []
 
@@ -182,7 +182,7 @@ class Leader:
     async def _serve_term(self) -> str:
         beginning = asyncio.get_running_loop().create_task(self._begin())
         self._tasks.add(beginning)
-        self._elector.deserted = partial(self._give_up, "those who elected it look for another")
+        self._elector.deserted = self._deserted
         either: list[asyncio.Future[Any]] = [beginning, self._over]
         await asyncio.wait(either, timeout=self._init_s, return_when=asyncio.FIRST_COMPLETED)
         if beginning.done():
@@ -191,6 +191,10 @@ class Leader:
         if self._over.done():
             return self._over.result()
         return f"no quorum followed within {self._init_s:g} s"
+
+    def _deserted(self) -> None:
+        self.history.database.stats.count("quit_leading_due_to_disloyal_voter")
+        self._give_up("those who elected it look for another")
 
     async def _begin(self) -> EpochOnDisk:
         """Everything up to the moment when a quorum has the epoch's history."""

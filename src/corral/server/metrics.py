@@ -99,7 +99,8 @@ COUNTERS: Final = _names(
     bytes_received_count commit_count connection_drop_count connection_rejected connection_request_count
     connection_revalidate_count diff_count digest_mismatches_count ensemble_auth_fail ensemble_auth_skip
     ensemble_auth_success large_requests_rejected learner_commit_received_count learner_proposal_received_count
-    looking_count prep_processor_request_queued proposal_count request_throttle_wait_count response_bytes
+    looking_count prep_processor_request_queued proposal_count quit_leading_due_to_disloyal_voter
+    request_throttle_wait_count response_bytes
     revalidate_count sessionless_connections_expired snap_count snapshot_error_count stale_replies stale_requests
     stale_requests_dropped stale_sessions_expired sync_processor_request_queued throttled_ops
     unrecoverable_error_count watch_bytes
@@ -110,7 +111,7 @@ COUNTERS: Final = _names(
 STILL_COUNTERS: Final = _names(
     """
     add_dead_watcher_stall_time cnxn_closed_without_zk_server_running dead_watchers_cleared dead_watchers_queued
-    insecure_admin_count outstanding_changes_queued outstanding_changes_removed quit_leading_due_to_disloyal_voter
+    insecure_admin_count outstanding_changes_queued outstanding_changes_removed
     request_commit_queued requests_not_forwarded_to_commit_processor response_packet_cache_hits
     response_packet_cache_misses response_packet_get_children_cache_hits response_packet_get_children_cache_misses
     restore_error_count restore_rate_limited_count skip_learner_request_to_next_processor_count
@@ -121,7 +122,8 @@ STILL_COUNTERS: Final = _names(
 
 SUMMARIES: Final = _names(
     """
-    connection_token_deficit dbinittime election_time follower_sync_time fsynctime leader_unavailable_time
+    connection_token_deficit dbinittime election_time follower_sync_time fsynctime inflight_diff_count
+    inflight_snap_count leader_unavailable_time
     node_changed_watch_count node_children_watch_count node_created_watch_count node_deleted_watch_count
     observer_sync_time snapshottime startup_snap_load_time startup_txns_load_time startup_txns_loaded
     sync_process_time sync_processor_batch_size unavailable_time
@@ -132,7 +134,7 @@ SUMMARIES: Final = _names(
 STILL_SUMMARIES: Final = _names(
     """
     commit_commit_proc_req_queued commit_process_time concurrent_request_processing_in_commit_processor
-    inflight_diff_count inflight_snap_count learner_request_processor_queue_size netty_queued_buffer_capacity
+    learner_request_processor_queue_size netty_queued_buffer_capacity
     pending_session_queue_size prep_process_time prep_processor_queue_size proposal_process_time
     read_commit_proc_issued read_commit_proc_req_queued reads_after_write_in_session_queue
     reads_issued_from_session_queue requests_in_session_queue restore_time session_queues_drained

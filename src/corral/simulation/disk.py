@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -129,6 +130,21 @@ class Disk(FileSystem):
             keep = self._chance.randint(0, len(changes))
             for change in reversed(changes[keep:]):
                 _undo(change)
+        self._names.clear()
+
+    def spoil(self, path: Path, offset: int, data: bytes) -> None:
+        """From now on something else is read there; nobody is told."""
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.pwrite(descriptor, data, offset)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, directory: Path) -> None:
+        """An empty one takes its place. ``directory`` is where its files are."""
+        shutil.rmtree(directory)
+        self._attic.mkdir(parents=True)
+        self._files.clear()
         self._names.clear()
 
     def revive(self) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.leader import Leader
+from corral.simulation.damage import draw_damage
 from corral.simulation.operations import Operator
+from corral.storage.files import VERSION_DIRECTORY
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
+    from corral.quorum.ensemble import Ensemble
     from corral.simulation.loop import Timeline
     from corral.simulation.machine import Member
     from corral.simulation.network import Network
@@ -38,13 +41,15 @@ class Nemesis:
         self,
         timeline: Timeline,
         network: Network,
+        ensemble: Ensemble,
         members: Sequence[Member],
         clients: Sequence[Worker],
         chance: random.Random,
         trace: Trace,
+        replaced: Callable[[Member], None],
         only: Sequence[str] = (),
     ) -> None:
-        """``only`` these kinds of faults happen; without it that is drawn, too."""
+        """``replaced`` is told who gets an empty disk. ``only`` these kinds of faults happen; else that is drawn."""
         self._timeline = timeline
         self._network = network
         self._members = members
@@ -54,7 +59,7 @@ class Nemesis:
         self._trace = trace
         self._is_over = False
         self._mean_pause_s = chance.choice(MEAN_PAUSES_S)
-        self._operator = Operator(timeline, members, chance, trace)
+        self._operator = Operator(timeline, ensemble, members, chance, trace, replaced)
         kinds: dict[str, tuple[Callable[[], object], int]] = {
             "kill": (self._kill, 4),
             "kill several": (self._kill_several, 2),
@@ -71,6 +76,8 @@ class Nemesis:
             "slow disk": (self._slow_disk, 2),
             "full disk": (self._fill_disk, 1),
             "failing disk": (self._fail_syncs, 1),
+            "bad sector": (self._spoil, 3),
+            "lose a disk": (self._lose_disk, 1),
             "clock": (self._jump_clock, 1),
             "drift": (self._drift, 0),
             "kill client": (self._kill_client, 2),
@@ -105,7 +112,7 @@ class Nemesis:
 
     def _start_all(self) -> None:
         for member in self._members:
-            self._start(member)
+            member.start()
 
     def _tell(self, what: str) -> None:
         self._trace.tell("nemesis", what)
@@ -122,7 +129,7 @@ class Nemesis:
                 self._trace.counts[f"fault: {kind}"] += 1
             self._plan()
 
-    def _later(self, call: Callable[[], None], longest_s: float = LONGEST_S) -> None:
+    def _later(self, call: Callable[[], object], longest_s: float = LONGEST_S) -> None:
         """Repair after a while: mostly soon, sometimes much later."""
         delay = self._chance.uniform(0, longest_s) if self._chance.random() < 0.8 else self._chance.uniform(0, 0.2)
 
@@ -143,13 +150,12 @@ class Nemesis:
             return self._chance.choice(leaders)
         return self._chance.choice(self._members)
 
-    def _start(self, member: Member) -> None:
-        if not member.is_up:
-            member.start()
-
     def restart_later(self, member: Member) -> None:
         """A member has ended, for whatever reason: start it again after a while."""
-        self._later(lambda: self._start(member))
+        if member.refuses:
+            self._operator.replace(member)
+        else:
+            self._later(member.start)
 
     # Processes and machines. What finds its member down does nothing, and says so.
 
@@ -306,6 +312,28 @@ class Nemesis:
             member.disk.is_full = False
 
         self._later(clear)
+
+    def _spoil(self) -> bool:
+        """While the member is down, or while it serves; in that case it is killed soon, to read its files again."""
+        member = self._draw_member()
+        if not self._operator.may_lose(member):
+            return False
+        if self._chance.random() < 0.6:
+            self._chance.choice((member.kill, member.lose_power))()
+        damage = draw_damage(member.data_directory / VERSION_DIRECTORY, member.disk.is_durable, self._chance)
+        if damage is None:
+            return False
+        self._operator.has_lost(member)
+        member.spoil(damage)
+        self._later(member.kill)
+        return True
+
+    def _lose_disk(self) -> bool:
+        member = self._draw_member()
+        if not self._operator.may_lose(member):
+            return False
+        self._operator.replace(member)
+        return True
 
     def _fail_syncs(self) -> None:
         member = self._draw_member()

@@ -52,6 +52,8 @@ class Invariant(StrEnum):
     """No transaction of an older epoch comes after one of a newer epoch."""
     PRIMARY_INTEGRITY = "PrimaryIntegrity"
     """A leader has everything that older epochs have committed before it proposes anything."""
+    DAMAGE = "Damage"
+    """What a disk has spoiled is noticed, and told with file and offset; or it was not needed."""
     DIGEST = "Digest"
     """Trees that have come equally far have the same digest."""
 

@@ -10,6 +10,7 @@ from corral.quorum.peer import Peer
 from corral.server.clock import Clock
 from corral.server.machine import Machine
 from corral.simulation.disk import Disk, PowerLostError
+from corral.simulation.durable import History
 from corral.simulation.invariants import Invariant
 from corral.simulation.loop import Loop
 from corral.storage.errors import StorageError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from corral.quorum.ensemble import Ensemble
     from corral.server.config import ServerConfig
+    from corral.simulation.damage import Damage
     from corral.simulation.invariants import Broke
     from corral.simulation.network import Host, Network
     from corral.simulation.trace import Trace
@@ -137,6 +139,14 @@ class Member:
         self.is_paused = False
         self.is_stopping = False
         """It has been told to end, and will."""
+        self.is_out_of_service = False
+        """Its machine stands open: whoever opened it will start it."""
+        self.refuses = False
+        """Its program has ended because of what the disk has spoiled."""
+        self._spoiled: list[Path] = []
+        """Files that are not what was written."""
+        self._had = 0
+        """How far the history on its disk went when that was spoiled while nothing ran."""
         self._ensemble = ensemble
         self._config = config
         self._chance = chance
@@ -164,7 +174,9 @@ class Member:
         return self._chance.expovariate(1 / self.sync_delay_s)
 
     def start(self) -> None:
-        """Power and program on."""
+        """Power and program on, unless they are, or the machine stands open."""
+        if self.is_up or self.is_out_of_service:
+            return
         self.life += 1
         self.trace.tell(self.host.name, "starts")
         self.disk.revive()
@@ -184,6 +196,12 @@ class Member:
             else:
                 self._broke(Invariant.PROGRAM, f"{self.host.name} cannot start: {error}")
             return
+        if peer.history.last_zxid < self._had:
+            self._broke(
+                Invariant.DAMAGE,
+                f"{self.host.name} had {self._had:#x} on its disk, and starts with {peer.history.last_zxid:#x}",
+            )
+        self._had = 0
         await peer.stopped.wait()
         if peer.failed is not None and not self._is_excused(peer.failed):
             self._broke(Invariant.PROGRAM, f"{self.host.name} fails: {peer.failed}")
@@ -191,7 +209,13 @@ class Member:
         self.loop.call_soon(self.kill)
 
     def _is_excused(self, error: StorageError) -> bool:
-        return getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC)
+        if getattr(error, "errno", None) in (errno.EIO, errno.ENOSPC):
+            return True
+        told = str(error)
+        self.refuses = any(path.name in told for path in self._spoiled) and " at offset " in told
+        if self.refuses:
+            self.trace.counts["damage refused"] += 1
+        return self.refuses
 
     def _uncaught(self, message: str, error: BaseException | None) -> None:
         if not isinstance(error, PowerLostError):
@@ -227,6 +251,25 @@ class Member:
         self._end(silently=True)
         self.disk.lose_power()
         return True
+
+    def spoil(self, damage: Damage) -> None:
+        """Its disk does not keep what it was given."""
+        self.trace.tell(self.host.name, str(damage))
+        if not self.is_up:
+            self._had = History(self).last_zxid()
+        self._spoiled.append(damage.path)
+        self.disk.spoil(damage.path, damage.offset, damage.data)
+
+    def lose_disk(self) -> None:
+        """The machine with all that is on it is gone. An empty one stands in its place, and nobody starts it yet."""
+        self.is_out_of_service = True
+        if self.is_up:
+            self._end(silently=True)
+        self.trace.tell(self.host.name, "gets an empty disk")
+        self.disk.replace(self.data_directory)
+        self.refuses = False
+        self._spoiled.clear()
+        self._had = 0
 
     def _die_within(self, call: str) -> None:
         """A moment that the disk has chosen has come."""

@@ -1,19 +1,30 @@
-"""What operators do to an ensemble that serves: stop members and start them again, one by one or all at once."""
+"""What operators do to an ensemble that serves: restart members one by one, replace those whose disks are gone.
+
+When may a voter come back empty, with its number? It has forgotten what it acknowledged, and what it promised. So
+the others, without it and without anybody else who has lost a disk, must be a quorum that follows one leader, have
+all that was ever proposed durably, and that leader must have forgotten the connection to the one that was lost, over
+which an old acknowledgement could still come. From then on everything acknowledged is on the disks of a quorum of
+others, and any quorum that the empty one helps to form has somebody of those in it.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corral.quorum.counting import is_quorum
 from corral.quorum.leader import Leader
+from corral.simulation.durable import History
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from corral.quorum.ensemble import Ensemble
     from corral.simulation.loop import Timeline
     from corral.simulation.machine import Member
     from corral.simulation.trace import Trace
 
+_COUNTER: Final = 0xFFFFFFFF
 _LOOK_EVERY_S: Final = 0.1
 _PATIENCE_S: Final = 4.0
 """So long one waits for a member that was restarted; then the next one has its turn."""
@@ -22,8 +33,21 @@ _PATIENCE_S: Final = 4.0
 class Operator:
     """Somebody with a terminal. What is under way when everything heals is not gone on with."""
 
-    def __init__(self, timeline: Timeline, members: Sequence[Member], chance: random.Random, trace: Trace) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        ensemble: Ensemble,
+        members: Sequence[Member],
+        chance: random.Random,
+        trace: Trace,
+        replaced: Callable[[Member], None],
+    ) -> None:
+        """``replaced`` is told who has got an empty disk."""
+        self._known: Sequence[Ensemble] = (ensemble,)
         self._timeline = timeline
+        self._replaced = replaced
+        self._lost: set[int] = set()
+        """Whose disks are not, or may not be, what they were."""
         self._members = members
         self._chance = chance
         self._trace = trace
@@ -32,7 +56,7 @@ class Operator:
         self._is_over = False
 
     def rest(self) -> None:
-        """Do nothing more."""
+        """Restart nobody any more. Who waits for an empty disk gets it all the same."""
         self._is_over = True
         self._rolling.clear()
 
@@ -57,8 +81,7 @@ class Operator:
     def _wait_for(self, member: Member, until: float) -> None:
         if self._is_over:
             return
-        if not member.is_up:
-            member.start()
+        member.start()
         serves = member.peer is not None and member.peer.server is not None and not member.is_stopping
         if serves or self._timeline.now > until:
             self._rolling.pop()
@@ -68,3 +91,62 @@ class Operator:
             self._restart_next()
         else:
             self._timeline.after(_LOOK_EVERY_S, lambda: self._wait_for(member, until))
+
+    # Disks
+
+    def may_lose(self, member: Member) -> bool:
+        """Whether the ensemble outlives the loss of this disk, too."""
+        whole = {each.sid for each in self._members} - self._lost - {member.sid}
+        return member.sid not in self._lost and is_quorum(self._ensembles(), whole)
+
+    def has_lost(self, member: Member) -> None:
+        """Its disk is not what it was, known or not."""
+        self._lost.add(member.sid)
+
+    def replace(self, member: Member) -> None:
+        """Give the member an empty disk, and start it as soon as nothing can be lost by that."""
+        self.has_lost(member)
+        member.lose_disk()
+        self._replaced(member)
+        self._return_when_safe(member)
+
+    def _return_when_safe(self, member: Member) -> None:
+        if self._is_safe_without(member):
+            self._trace.tell("operator", f"starts {member.host.name}, which is empty")
+            self._trace.counts["came back empty"] += 1
+            self._lost.discard(member.sid)
+            member.is_out_of_service = False
+            member.start()
+        else:
+            self._timeline.after(_LOOK_EVERY_S, lambda: self._return_when_safe(member))
+
+    def _is_safe_without(self, member: Member) -> bool:
+        return any(self._has_all(each, member) for each in self._members if each is not member)
+
+    def _ensembles(self) -> Sequence[Ensemble]:
+        """As whoever serves last has told them."""
+        elections = [each.peer.elector.election for each in self._members if each.peer is not None]
+        if elections:
+            self._known = max((each.ensembles for each in elections), key=lambda ensembles: ensembles[0].version)
+        return self._known
+
+    def _has_all(self, leader: Member, without: Member) -> bool:
+        """Whether it leads a quorum that has all that it has ever proposed, without some, on disks that are whole."""
+        term = leader.peer.term if leader.peer is not None else None
+        if not isinstance(term, Leader) or term.server is None or without.sid in term.learners:
+            return False
+        assert leader.peer is not None
+        # Of a leader that has proposed nothing yet only the history counts that it began with.
+        proposed = term.server.leading.zxid
+        end = proposed if proposed & _COUNTER else History(leader).last_zxid()
+        able = {
+            each.sid
+            for each in self._members
+            if each.sid not in self._lost and _serves_in(each, term.epoch) and History(each).reaches(end)
+        }
+        return is_quorum(leader.peer.elector.election.ensembles, able)
+
+
+def _serves_in(member: Member, epoch: int) -> bool:
+    term = member.peer.term if member.peer is not None else None
+    return term is not None and term.server is not None and term.epoch == epoch

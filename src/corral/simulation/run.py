@@ -152,10 +152,12 @@ class Simulation:
         self.nemesis = Nemesis(
             self.timeline,
             self.network,
+            ensemble,
             self.members,
             self.clients,
             self._chance("faults"),
             self.trace,
+            self.zab.forget,
             scenario.kinds,
         )
 

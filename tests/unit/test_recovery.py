@@ -97,16 +97,37 @@ def test_the_newest_whole_snapshot_is_taken(disk: Disk, caplog: pytest.LogCaptur
     damaged = disk.write_snapshot()
     disk.write_log()
     damaged.write_bytes(damaged.read_bytes()[:-3])
+    grower.create(b"/d")
+    disk.write_log()
     # A path without a slash once ended the start with a programming error instead.
-    strange = disk.snapshots / "snapshot.ff"
+    strange = disk.snapshots / f"snapshot.{grower.tree.last_zxid:x}"
     strange.write_bytes(whole.read_bytes().replace(b"/a", b"xa", 1))
     with caplog.at_level(logging.WARNING):
         recovered = disk.recover()
     assert recovered.snapshot is not None
     assert recovered.snapshot.path == whole
-    assert recovered.transactions == 1
+    assert recovered.transactions == 2
     assert facts(recovered.tree) == facts(grower.tree)
     assert sorted(str(path) in caplog.text for path in (damaged, strange, whole)) == [False, True, True]
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_a_snapshot_that_has_what_no_log_has_is_not_passed_over(disk: Disk, is_followed: bool) -> None:
+    """A member of an ensemble got it from its leader. Simulation found that all of it was forgotten without a word."""
+    grower = disk.grower
+    grower.create(b"/a")
+    disk.write_snapshot()
+    disk.write_log()
+    grower.create(b"/b")
+    disk.logged = len(grower.log)
+    from_leader = disk.write_snapshot()
+    if is_followed:
+        grower.tree.last_zxid = 1 << 32
+        grower.create(b"/c")
+        disk.write_log()
+    from_leader.write_bytes(from_leader.read_bytes()[:-1])
+    with pytest.raises(StorageError, match=f"no log leads to zxid 0x2, which it holds: {from_leader} at offset"):
+        disk.recover()
 
 
 def test_no_snapshot_is_whole(disk: Disk) -> None:

@@ -1,7 +1,8 @@
 """From the files back to the tree (source: FileTxnSnapLog.restore).
 
 The newest snapshot that is whole is loaded and every logged transaction after it replayed. A snapshot that is not
-whole is passed over with a warning; the logs reach back to the one before it.
+whole is passed over with a warning if the logs lead from the one before it to where it was taken. They need not: what
+a member of an ensemble has got as a tree is in its snapshot alone.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 from corral.jute.errors import KeeperError
 from corral.jute.ops import OpCode
-from corral.storage.errors import StorageError
+from corral.storage.errors import LogGapError, StorageError
 from corral.storage.files import SnapshotFile, list_logs, list_snapshots
 from corral.storage.filesystem import REAL, FileSystem
 from corral.storage.snapshot import SnapshotError
 from corral.storage.snapshot_file import load_snapshot
-from corral.storage.txnlog import LogReader, read_from
+from corral.storage.txnlog import LogReader, LogReplay, read_from
 from corral.tree.datatree import DataTree
 from corral.tree.digest import DIGEST_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from corral.jute.owner import OwnerRules
@@ -64,11 +66,12 @@ def recover(
 ) -> Recovered:
     """Load the newest whole snapshot and replay the logs after it; then put the logs' torn end in order.
 
-    Raises StorageError naming the file if snapshots exist but none is whole, if there are transactions and no
-    snapshot (``trust_empty`` replays them from nothing), or if a log is damaged or missing.
+    Raises StorageError naming the file if snapshots exist but none is whole, or one is not that holds what no log
+    does; if there are transactions and no snapshot (``trust_empty`` replays them from nothing); or if a log is damaged
+    or missing.
     """
     started = time.perf_counter()
-    tree, snapshot = _load_newest(snapshot_directory, owner_rules, digests=digests)
+    tree, snapshot, passed_over = _load_newest(snapshot_directory, owner_rules, digests=digests)
     if tree is None:
         first = next((each.path for each in list_logs(log_directory) if any(True for _ in LogReader(each.path))), None)
         if first is not None and not trust_empty:
@@ -85,7 +88,7 @@ def recover(
     count = mismatches = 0
     written: tuple[int, int] | None = None
     read_header = TXN_HEADER.unpack_from
-    for zxid, entry in replay:
+    for zxid, entry in _with_all_of(passed_over, replay, snapshot_directory) if passed_over else replay:
         session_id, _, _, time_ms, txn_type = read_header(entry)
         count += 1
         if txn_type == OpCode.ERROR:
@@ -117,23 +120,48 @@ def recover(
     return Recovered(tree, snapshot, count, mismatches, (loaded - started) * 1000, (ended - loaded) * 1000)
 
 
+def _with_all_of(
+    passed_over: dict[int, SnapshotError], replay: LogReplay, directory: Path
+) -> Iterator[tuple[int, bytes]]:
+    """The transactions, if each one with which a snapshot ends that was passed over is among them.
+
+    Raises StorageError otherwise. Within an epoch a hole in the logs would be noticed anyway, between two it would not.
+    """
+    missing = dict(passed_over)
+    gap = ""
+    try:
+        for zxid, entry in replay:
+            missing.pop(zxid, None)
+            yield zxid, entry
+    except LogGapError as error:
+        gap = f"; {error}"
+        missing = missing or passed_over
+    if missing:
+        zxid, failure = max(missing.items())
+        raise StorageError(
+            f"a snapshot is not whole, and no log leads to zxid {zxid:#x}, which it holds: {failure}{gap}", directory
+        )
+
+
 def _load_newest(
     directory: Path, owner_rules: OwnerRules, *, digests: bool
-) -> tuple[DataTree | None, SnapshotFile | None]:
+) -> tuple[DataTree | None, SnapshotFile | None, dict[int, SnapshotError]]:
+    """The tree and its snapshot; and by zxid why newer ones were passed over."""
     snapshots = list_snapshots(directory)
-    failure: StorageError | None = None
+    failures: dict[int, SnapshotError] = {}
     for snapshot in reversed(snapshots):
         try:
             tree = load_snapshot(snapshot, owner_rules, digests=digests)
         except SnapshotError as error:
             log.warning("snapshot passed over: %s", error)
-            failure = failure or error
+            failures[snapshot.zxid] = error
             continue
         tree.rebuild_quotas()
-        return tree, snapshot
-    if failure is not None:
-        raise StorageError(f"none of the {len(snapshots)} snapshots is whole; the newest: {failure}", directory)
-    return None, None
+        return tree, snapshot, failures
+    if failures:
+        newest = failures[max(failures)]
+        raise StorageError(f"none of the {len(snapshots)} snapshots is whole; the newest: {newest}", directory)
+    return None, None, {}
 
 
 def _end_orphans(tree: DataTree) -> None:

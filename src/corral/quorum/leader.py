@@ -410,13 +410,10 @@ class Leader:
             for piece in learner.tree or ():
                 stream.write(piece)
                 await stream.drain()
-            await stream.drain()
-        learner.stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._told_ensemble.to_text().encode()))
-        learner.release()
-        while True:
-            packet = await stream.read()
-            if packet.type == ACK:
-                break
+            stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._told_ensemble.to_text().encode()))
+            learner.release()
+            while (await stream.read()).type != ACK:
+                pass
         if votes:
             self._followers.give(info.server_id)
         await self._started.wait()
@@ -428,7 +425,7 @@ class Leader:
     def _synchronise(self, learner: Learner, peer_zxid: int) -> AbstractContextManager[None]:
         """Decide what it lacks, and let everything that comes from now on be forwarded to it: in one step.
 
-        Returns what is to be held while it is sent. Raises JuteError if too much is being sent to others.
+        Returns what is to be held until it is acknowledged. Raises JuteError if too much is being sent to others.
         """
         history, broadcast = self.history, self._broadcast
         forced = self.config.quorum.forces_snapshots

@@ -14,6 +14,7 @@ from corral.jute.ops import OpCode
 from corral.jute.owner import OwnerRules
 from corral.jute.records import Acl, CreateTxn, Id
 from corral.quorum.history import History, apply
+from corral.quorum.sync_plan import SyncPlan, Way, plan_sync
 from corral.server.config import from_properties
 from corral.server.database import Database
 from corral.server.machine import Machine
@@ -248,9 +249,31 @@ def test_learners_are_served_from_the_log_while_that_is_short(tmp_path: Path) ->
             await history.append(entries(1, 400))
         async with opened(tmp_path) as history:
             await history.append(entries(401, 410))
-            found = history.committed_since(EPOCH | 395)
-            assert found == entries(395, 410)
-            assert history.committed_since(EPOCH | 1) is None
+            found = await history.read_log(EPOCH | 395)
+            assert found == history.read_on(found) == entries(395, 410)
+            assert await history.read_log(EPOCH | 1) is None
+
+    asyncio.run(main())
+
+
+def test_others_get_turns_while_the_log_is_read_and_what_they_commit_is_read_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 12_000))
+        async with opened(tmp_path) as history:
+            reading = asyncio.create_task(history.read_log(EPOCH | 9_000))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not reading.done()
+            # More than what memory holds.
+            await history.append(entries(12_001, 13_000))
+            found = await reading
+            assert found == entries(9_000, 12_000)
+            assert history.recent[0][0] == EPOCH | 12_501
+            whole = history.read_on(found)
+            plan = plan_sync(EPOCH | 9_000, history.last_zxid, list(history.recent), lambda _zxid: whole)
+            assert plan == SyncPlan(Way.DIFF, EPOCH | 13_000, entries(9_001, 13_000))
+            assert history.read_on(None) is None
 
     asyncio.run(main())
 
@@ -267,7 +290,7 @@ def test_nobody_is_served_from_a_log_that_was_left_for_a_tree(tmp_path: Path) ->
             await history.append(entries(1, 6))
             await history.replace(grower.tree, grower.tree.last_zxid)
             await history.append(entries(1, 2, 5 << 32))
-            assert history.committed_since(EPOCH | 5) is None
-            assert history.committed_since(5 << 32 | 1) == entries(1, 2, 5 << 32)
+            assert await history.read_log(EPOCH | 5) is None
+            assert await history.read_log(5 << 32 | 1) == entries(1, 2, 5 << 32)
 
     asyncio.run(main())

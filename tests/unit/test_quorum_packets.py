@@ -6,6 +6,8 @@ import pytest
 
 from corral.jute.primitives import JuteError
 from corral.quorum.packets import (
+    COMMIT,
+    PROPOSAL,
     LearnerInfo,
     Packet,
     PacketReader,
@@ -17,6 +19,7 @@ from corral.quorum.packets import (
     encode_sessions,
     pack,
     pack_bare,
+    pack_committed,
     pack_transactions,
 )
 
@@ -119,3 +122,12 @@ def test_requests_and_sessions() -> None:
         decode_request(b"short")
     with pytest.raises(JuteError):
         decode_sessions(b"13 bytes long")
+
+
+@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1700])
+def test_committed_transactions_are_proposals_each_with_its_commit(count: int) -> None:
+    transactions = [(7 << 32 | number, b"%d" % number) for number in range(1, count + 1)]
+    pieces = list(pack_committed(transactions))
+    assert len(pieces) == -(-count // 500)
+    expected = b"".join(pack(PROPOSAL, *each) + pack(COMMIT, each[0]) for each in transactions)
+    assert b"".join(pieces) == expected

@@ -32,13 +32,15 @@ from corral.storage.snapshot_file import write_snapshot
 from corral.storage.txnlog import truncate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from corral.server.database import Database
     from corral.tree.datatree import DataTree
 
 _COUNTER: Final = 0xFFFFFFFF
 _TXN_HEADER: Final = struct.Struct(">qiqqi")
+_READ_AT_ONCE: Final = 1000
+"""Transactions read from the log before others get a turn: a few milliseconds."""
 
 log = logging.getLogger(__name__)
 
@@ -244,8 +246,12 @@ class History:
 
     # Teaching others
 
-    def committed_since(self, zxid: int) -> list[tuple[int, bytes]] | None:
-        """The transactions of the log from ``zxid`` on; None if they are not there, or longer than a snapshot."""
+    async def read_log(self, zxid: int) -> list[tuple[int, bytes]] | None:
+        """The committed transactions of the log from ``zxid`` on; others get their turns meanwhile.
+
+        What is committed while this reads is not among them (see :meth:`read_on`). None if the log does not reach back
+        so far, or is longer than a snapshot: then a snapshot is the better way to teach.
+        """
         snapshots = list_snapshots(self.database.snapshot_directory)
         share = self.database.config.quorum.snapshot_size_factor
         if not snapshots or share < 0:
@@ -253,16 +259,17 @@ class History:
         limit = share * snapshots[-1].path.stat().st_size
         if self.database.logged_bytes_after(zxid) > limit:
             return None
+        last = self.tree.last_zxid
         found: list[tuple[int, bytes]] = []
         size = 0
         try:
-            for each, entry in self.database.logged_after(zxid - 1):
-                if each > self.tree.last_zxid:
-                    break
-                size += len(entry)
+            for each in self._committed_after(zxid - 1):
+                size += len(each[1])
                 if size > limit:
                     return None
-                found.append((each, entry))
+                found.append(each)
+                if len(found) % _READ_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         except StorageError as error:
             log.info("a learner at zxid %#x is not served from the log: %s", zxid, error)
             return None
@@ -271,9 +278,28 @@ class History:
         # A snapshot whose last transaction no log has came from a leader: that transaction would be missing in what is
         # sent, and what the logs have before it may have been given up for it.
         logged = {each for each, _ in found}
-        if any(zxid < each.zxid <= self.tree.last_zxid and each.zxid not in logged for each in snapshots):
+        if any(zxid < each.zxid <= last and each.zxid not in logged for each in snapshots):
             return None
         return found
+
+    def read_on(self, found: list[tuple[int, bytes]] | None) -> list[tuple[int, bytes]] | None:
+        """What :meth:`read_log` found, and what was committed since then as far as it is not :attr:`recent`."""
+        if found and self.recent and self.recent[0][0] > found[-1][0] + 1:
+            try:
+                found += self._committed_after(found[-1][0])
+            except StorageError as error:
+                log.info("the log is not read on from zxid %#x: %s", found[-1][0], error)
+                return None
+        return found
+
+    def _committed_after(self, zxid: int) -> Iterator[tuple[int, bytes]]:
+        """From the log. It ends with the last that is committed now: what comes behind may be half written."""
+        last = self.tree.last_zxid
+        for each in self.database.logged_after(zxid):
+            if each[0] <= last:
+                yield each
+            if each[0] >= last:
+                return
 
 
 def apply(tree: DataTree, zxid: int, entry: bytes) -> None:

@@ -25,7 +25,6 @@ from corral.quorum.monitoring import LearnersInStep
 from corral.quorum.packet_stream import PacketStream
 from corral.quorum.packets import (
     ACK,
-    COMMIT,
     PROPOSAL,
     PROTOCOL_VERSION,
     REQUEST,
@@ -36,6 +35,7 @@ from corral.quorum.packets import (
     decode_request,
     decode_sessions,
     pack,
+    pack_committed,
     pack_transactions,
 )
 from corral.quorum.reconfiguration import next_ensemble
@@ -78,8 +78,6 @@ class Learner:
         self.heard_at_tick = 0
         self.pings: deque[int] = deque()
         """Of each PING that it has not answered: the newest round of confirmation when it was sent."""
-        self.tree: Iterator[bytes] | None = None
-        """The whole tree in pieces, if that is how it is brought into step."""
         self._held: list[bytes] | None = []
         """What is forwarded to it while it is brought into step; None afterwards."""
         self._held_bytes = 0
@@ -405,9 +403,10 @@ class Leader:
         if votes and current_epoch != -1:
             self._promises.give(info.server_id)
         await asyncio.shield(self._promises.enough)
-        with self._synchronise(learner, promised.zxid):
-            # Its first piece is taken before anything changes.
-            for piece in learner.tree or ():
+        sending, pieces = self._synchronise(learner, promised.zxid, await self._read_log(promised.zxid))
+        with sending:
+            # The first piece of a tree is taken before anything changes.
+            for piece in pieces:
                 stream.write(piece)
                 await stream.drain()
             stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._told_ensemble.to_text().encode()))
@@ -422,30 +421,37 @@ class Leader:
         learner.send(pack(PacketType.UP_TO_DATE, -1))
         return learner
 
-    def _synchronise(self, learner: Learner, peer_zxid: int) -> AbstractContextManager[None]:
+    async def _read_log(self, peer_zxid: int) -> list[tuple[int, bytes]] | None:
+        """What a learner lacks and memory has not."""
+        history = self.history
+        oldest = history.recent[0][0] if history.recent else history.last_zxid
+        is_asked = peer_zxid < oldest and not self.config.quorum.forces_snapshots
+        return await history.read_log(peer_zxid) if is_asked else None
+
+    def _synchronise(
+        self, learner: Learner, peer_zxid: int, logged: list[tuple[int, bytes]] | None
+    ) -> tuple[AbstractContextManager[None], Iterator[bytes]]:
         """Decide what it lacks, and let everything that comes from now on be forwarded to it: in one step.
 
-        Returns what is to be held until it is acknowledged. Raises JuteError if too much is being sent to others.
+        Returns what is to be held until it is acknowledged, and the packets that bring it there, behind the first one.
+        ``logged`` is what was read from the log for it. Raises JuteError if too much is being sent to others.
         """
         history, broadcast = self.history, self._broadcast
         forced = self.config.quorum.forces_snapshots
         plan = plan_sync(
-            peer_zxid, history.last_zxid, list(history.recent), history.committed_since, forces_snapshots=forced
+            peer_zxid,
+            history.last_zxid,
+            list(history.recent),
+            lambda _zxid: history.read_on(logged),
+            forces_snapshots=forced,
         )
         sending = self.syncs.begin(is_snapshot=plan.way is Way.SNAP, is_observer=learner.is_observer)
         log.info(
             "%r, at zxid %#x, gets %s and %d transactions", learner, peer_zxid, plan.way.name, len(plan.transactions)
         )
         history.database.stats.count("snap_count" if plan.way is Way.SNAP else "diff_count")
-        if plan.way is Way.SNAP:
-            encoder = SnapshotEncoder(history.tree, digests=False, last_zxid_section=False)
-            learner.tree = encode_stream(encoder)
         kind = {Way.DIFF: PacketType.DIFF, Way.TRUNC: PacketType.TRUNC, Way.SNAP: PacketType.SNAP}[plan.way]
-        parts = [pack(kind, plan.zxid)]
-        for zxid, entry in plan.transactions:
-            parts.append(pack(PROPOSAL, zxid, entry))
-            parts.append(pack(COMMIT, zxid))
-        learner.stream.write(b"".join(parts))
+        learner.stream.write(pack(kind, plan.zxid))
         older = self.learners.get(learner.sid)
         if older is not None:
             older.stream.abort()
@@ -454,7 +460,9 @@ class Leader:
             if not learner.is_observer:
                 learner.send(pack_transactions(PROPOSAL, broadcast.under_way))
             broadcast.listeners[learner.sid] = learner
-        return sending
+        if plan.way is Way.SNAP:
+            return sending, encode_stream(SnapshotEncoder(history.tree, digests=False, last_zxid_section=False))
+        return sending, pack_committed(plan.transactions)
 
     async def _serve(self, learner: Learner) -> None:
         """Take what the learner sends, until it is gone. Raises EOFError, OSError, JuteError."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from corral.jute.primitives import JuteError, encode_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 PROTOCOL_VERSION: Final = 0x10000
 _HEAD: Final = struct.Struct(">iqi")
@@ -27,6 +27,7 @@ DATA_MAX_BYTES: Final = 64 << 20
 """A packet that announces more is none."""
 _IDENTITIES_MAX: Final = 1000
 _REMEMBERED_MAX_BYTES: Final = 4096
+_TRANSACTIONS_PER_PIECE: Final = 500
 
 
 class PacketType(IntEnum):
@@ -103,6 +104,24 @@ def pack_transactions(kind: int, transactions: Iterable[tuple[int, bytes]]) -> b
     """Packets of one type, each with a transaction."""
     encode = _HEAD.pack
     return b"".join([part for zxid, entry in transactions for part in (encode(kind, zxid, len(entry)), entry, _NULL)])
+
+
+def pack_committed(transactions: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
+    """A PROPOSAL and a COMMIT for each transaction; in pieces, that many of them keep nobody waiting."""
+    encode, encode_bare = _HEAD.pack, _BARE.pack
+    for start in range(0, len(transactions), _TRANSACTIONS_PER_PIECE):
+        yield b"".join(
+            [
+                part
+                for zxid, entry in transactions[start : start + _TRANSACTIONS_PER_PIECE]
+                for part in (
+                    encode(PROPOSAL, zxid, len(entry)),
+                    entry,
+                    _NULL,
+                    encode_bare(COMMIT, zxid, -1, -1),
+                )
+            ]
+        )
 
 
 class PacketReader:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
-HOLD_S: Final = 0.001
-"""For how long a batch is held back at most; event loops tell no shorter times."""
+HOLD_MIN_S: Final = 0.001
+"""Event loops tell no shorter times."""
+HOLD_MAX_S: Final = 0.01
 WORTH_MAX: Final = 64
 WORTH_MIN: Final = 4
 """Fewer are not worth waiting for; and with more, batches are large enough as they come."""
@@ -24,14 +25,17 @@ class Gathering:
 
     def __init__(self) -> None:
         self.target = 0
+        self.hold_s = HOLD_MIN_S
+        """For how long it is held back at most: not for long beside the time that a batch takes."""
         self._hope = _CAREFUL
         """Which part of those who were answered is expected to ask again at once."""
 
     def __repr__(self) -> str:
         return f"Gathering(target={self.target})"
 
-    def answered(self, count: int, waiting: int) -> None:
-        """A batch of ``count`` was answered, while ``waiting`` others had been gathered."""
+    def answered(self, count: int, waiting: int, took_ms: int) -> None:
+        """A batch of ``count`` was answered after ``took_ms``, while ``waiting`` others had been gathered."""
+        self.hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, took_ms / 2000))
         expected = count + waiting
         self.target = max(1, int(expected * self._hope)) if WORTH_MIN <= expected <= WORTH_MAX else 0
 
@@ -41,6 +45,6 @@ class Gathering:
         self.target = 0
 
     def disappointed(self) -> None:
-        """It was not, within :data:`HOLD_S`."""
+        """It was not, within ``hold_s``."""
         self._hope /= 2
         self.target = 0

@@ -16,7 +16,7 @@ from corral.jute.extensions import QUORUM, asks_for_quorum
 from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, SET_DATA, SYNC
 from corral.jute.primitives import JuteError, decode_text, encode_text
 from corral.jute.records import PathRequest, PathResponse
-from corral.server.gathering import HOLD_S, Gathering
+from corral.server.gathering import Gathering
 from corral.tree.digest import DIGEST_VERSION
 from corral.tree.prepare import error_record
 from corral.tree.znode import STAT_SIZE
@@ -118,6 +118,7 @@ class WritePipeline:
         self._rounds = 0
         self._gathering = Gathering()
         self._held: asyncio.TimerHandle | None = None
+        self._began_ms = 0
         self._stopped = False
 
     @property
@@ -255,7 +256,7 @@ class WritePipeline:
         target = self._gathering.target
         if len(self._gathered) < target:
             if self._held is None:
-                self._held = self._later(HOLD_S, self._hold_no_longer)
+                self._held = self._later(self._gathering.hold_s, self._hold_no_longer)
             return
         if target:
             self._gathering.fulfilled()
@@ -270,6 +271,7 @@ class WritePipeline:
             self._finish_syncs()
             return
         self._logged()
+        self._began_ms = self.clock.monotonic_ms()
         self._sync(self._synced)
 
     def _hold_no_longer(self) -> None:
@@ -356,7 +358,7 @@ class WritePipeline:
             for call in due:
                 call()
         self.flush()
-        self._gathering.answered(len(batch), len(self._gathered))
+        self._gathering.answered(len(batch), len(self._gathered), self.clock.monotonic_ms() - self._began_ms)
         if self._gathered:
             self._kick_soon()
 

@@ -11,7 +11,6 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from unittest.mock import Mock
 from zlib import adler32
 
 import pytest
@@ -236,7 +235,6 @@ class TreeMachine(RuleBasedStateMachine):
             clock=cast("Any", self),
             sync=self._sync,
             soon=self.kicks.append,
-            later=self._later,
             logged=lambda: None,
             session_opened=lambda connection, session: None,
             session_ended=lambda connection, session, xid: None,
@@ -254,12 +252,6 @@ class TreeMachine(RuleBasedStateMachine):
     def wall_ms(self) -> int:
         """The pipeline's clock."""
         return self.now_ms
-
-    def _later(self, _: float, call: Callable[[], None]) -> Any:
-        """A timer, which has run out when the loop comes round next; one that is cancelled does nothing."""
-        timer = Mock(cancel=lambda: self.kicks.remove(call) if call in self.kicks else None)
-        self.kicks.append(call)
-        return timer
 
     def _sync(self, synced: Callable[[], None]) -> None:
         assert self.synced is None

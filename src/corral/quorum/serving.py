@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.extensions import QUORUM
 from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
+from corral.quorum.gathering import Gathering
 from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
 from corral.quorum.packets import REQUEST, PacketType, encode_request, encode_sessions, pack
 from corral.server.local_sessions import LocalSessions
@@ -19,6 +20,7 @@ from corral.server.standalone import Server
 from corral.tree.digest import DIGEST_VERSION
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
@@ -80,6 +82,38 @@ class LeaderPipeline(WritePipeline):
         """Called when the epoch has no zxid left: only a new one goes on (ZOOKEEPER-1277, 2789)."""
         self.confirmation: Confirmation
         """Whether it still leads."""
+        self.later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+        self._gathering = Gathering()
+        self._held: asyncio.TimerHandle | None = None
+        self._began_ms = 0
+
+    def stop(self) -> None:
+        """Nothing more is prepared, applied or answered."""
+        super().stop()
+        if self._held is not None:
+            self._held.cancel()
+
+    def _is_held_back(self, gathered: int) -> bool:
+        if gathered < self._gathering.target:
+            if self._held is None:
+                self._held = self.later(self._gathering.hold_s, self._hold_no_longer)
+            return True
+        self._gathering.fulfilled()
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        self._began_ms = self.clock.monotonic_ms()
+        return False
+
+    def _hold_no_longer(self) -> None:
+        self._held = None
+        self._gathering.disappointed()
+        self._kick_soon()
+
+    def _synced(self) -> None:
+        answered = self.under_way_count
+        super()._synced()
+        self._gathering.answered(answered, len(self._gathered), self.clock.monotonic_ms() - self._began_ms)
 
     @property
     def is_settled(self) -> bool:
@@ -161,6 +195,7 @@ class LeaderServer(MemberServer):
         self.tree.keeps_digest = False
         self.leading = self.make_pipeline(self._broadcast, LeaderPipeline)
         self.leading.confirmation = self._broadcast.confirmation
+        self.leading.later = self._loop.call_later
         return self.leading
 
     def may_be_local(self, session_id: int) -> bool:

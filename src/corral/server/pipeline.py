@@ -16,13 +16,11 @@ from corral.jute.extensions import QUORUM, asks_for_quorum
 from corral.jute.ops import CREATE, CREATE_SESSION, DELETE, ERROR, SET_DATA, SYNC
 from corral.jute.primitives import JuteError, decode_text, encode_text
 from corral.jute.records import PathRequest, PathResponse
-from corral.server.gathering import Gathering
 from corral.tree.digest import DIGEST_VERSION
 from corral.tree.prepare import error_record
 from corral.tree.znode import STAT_SIZE
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
     from corral.server.clock import Clock
@@ -87,7 +85,6 @@ class WritePipeline:
         clock: Clock,
         sync: Callable[[Callable[[], None]], None],
         soon: Callable[[Callable[[], None]], object],
-        later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
         logged: Callable[[], None],
         session_opened: Callable[[Connection | None, int], None],
         session_ended: Callable[[Connection | None, int, int], None],
@@ -104,7 +101,6 @@ class WritePipeline:
         self.dirty: dict[Connection, None] = {}
         self._sync = sync
         self._soon = soon
-        self._later = later
         self._logged = logged
         self._session_opened = session_opened
         self._session_ended = session_ended
@@ -116,9 +112,6 @@ class WritePipeline:
         """Among what has gathered; the others are syncs."""
         self._seen = 0
         self._rounds = 0
-        self._gathering = Gathering()
-        self._held: asyncio.TimerHandle | None = None
-        self._began_ms = 0
         self._stopped = False
 
     @property
@@ -149,8 +142,6 @@ class WritePipeline:
     def stop(self) -> None:
         """Nothing more is prepared, applied or answered."""
         self._stopped = True
-        if self._held is not None:
-            self._held.cancel()
 
     def submit(
         self,
@@ -253,16 +244,8 @@ class WritePipeline:
         self._kick_is_due = False
         if self._under_way or not self._gathered or self._stopped:
             return
-        target = self._gathering.target
-        if len(self._gathered) < target:
-            if self._held is None:
-                self._held = self._later(self._gathering.hold_s, self._hold_no_longer)
+        if self._is_held_back(len(self._gathered)):
             return
-        if target:
-            self._gathering.fulfilled()
-        if self._held is not None:
-            self._held.cancel()
-            self._held = None
         self.preparer.hand_over()
         self._under_way = self._gathered
         self._gathered = []
@@ -271,13 +254,11 @@ class WritePipeline:
             self._finish_syncs()
             return
         self._logged()
-        self._began_ms = self.clock.monotonic_ms()
         self._sync(self._synced)
 
-    def _hold_no_longer(self) -> None:
-        self._held = None
-        self._gathering.disappointed()
-        self._kick_soon()
+    def _is_held_back(self, gathered: int) -> bool:
+        """Whether a batch of so many had better wait: whoever says so has to see to :meth:`_kick_soon`."""
+        return False
 
     def _finish_syncs(self) -> None:
         """There are only syncs, which waited for the batch before."""
@@ -358,7 +339,6 @@ class WritePipeline:
             for call in due:
                 call()
         self.flush()
-        self._gathering.answered(len(batch), len(self._gathered), self.clock.monotonic_ms() - self._began_ms)
         if self._gathered:
             self._kick_soon()
 

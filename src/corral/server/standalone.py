@@ -143,7 +143,6 @@ class Server:
         """Load the data and listen. Raises StorageError, or OSError if the address cannot be had."""
         self._loop = asyncio.get_running_loop()
         self.soon = self._loop.call_soon
-        self.later = self._loop.call_later
         if self._client_port is None:
             await self._open()
         else:
@@ -218,7 +217,6 @@ class Server:
             clock=self.clock,
             sync=lambda done: self._sync(pipeline, commitment, done),
             soon=self.soon,
-            later=self.later,
             logged=lambda: self.database.about_to_log(pipeline.under_way_count),
             session_opened=self.session_opened,
             session_ended=self.session_ended,

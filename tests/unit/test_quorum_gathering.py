@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.server.gathering import HOLD_MAX_S, HOLD_MIN_S, WORTH_MAX, WORTH_MIN, Gathering
+from corral.quorum.gathering import HOLD_MAX_S, HOLD_MIN_S, WORTH_MAX, WORTH_MIN, Gathering
 
 
 def test_most_of_those_who_were_answered_are_waited_for() -> None:
@@ -41,7 +41,7 @@ def test_hope_comes_back_where_it_is_fulfilled() -> None:
     assert gathering.target <= first / 2
     for _ in range(50):
         gathering.fulfilled()
-    gathering.answered(30, 0, 0)
+        gathering.answered(30, 0, 0)
     assert gathering.target == first
 
 

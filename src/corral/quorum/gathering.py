@@ -1,6 +1,6 @@
 """When a batch of writes is left to grow, and when it goes to the log.
 
-A batch costs the same wake-ups and syncs for one write as for many. Clients that wait for their answers ask again
+A batch costs the same packets, wake-ups and syncs, at every member, for one write as for many. Clients that wait for their answers ask again
 soon after they have them; so a batch that is small beside the last one is held back until most of those who were
 answered have asked again. If they do not, the next batches are held for fewer of them: with clients that take their
 time nobody waits for anybody.
@@ -40,9 +40,10 @@ class Gathering:
         self.target = max(1, int(expected * self._hope)) if WORTH_MIN <= expected <= WORTH_MAX else 0
 
     def fulfilled(self) -> None:
-        """The target was reached."""
-        self._hope = min(_CAREFUL, self._hope + _STEP)
-        self.target = 0
+        """The target, if there was one, was reached."""
+        if self.target:
+            self._hope = min(_CAREFUL, self._hope + _STEP)
+            self.target = 0
 
     def disappointed(self) -> None:
         """It was not, within ``hold_s``."""

@@ -1,9 +1,9 @@
-"""When a batch of writes is left to grow, and when it goes to the log.
+"""When a leader's batch of writes is left to grow, and when it goes.
 
-A batch costs the same packets, wake-ups and syncs, at every member, for one write as for many. Clients that wait for their answers ask again
-soon after they have them; so a batch that is small beside the last one is held back until most of those who were
-answered have asked again. If they do not, the next batches are held for fewer of them: with clients that take their
-time nobody waits for anybody.
+A batch costs the same packets, wake-ups and syncs, at every member, for one write as for many. Clients that wait for
+their answers ask again soon after they have them; so a batch that is small beside the last one is held back until
+most of those who were answered have asked again. If they do not, the next batches are held for fewer of them: with
+clients that take their time nobody waits for anybody.
 """
 
 from __future__ import annotations

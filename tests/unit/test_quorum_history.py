@@ -13,6 +13,7 @@ from tests.trees import Grower, log_entry
 from corral.jute.ops import OpCode
 from corral.jute.owner import OwnerRules
 from corral.jute.records import Acl, CreateTxn, Id
+from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.history import History, apply
 from corral.quorum.sync_plan import SyncPlan, Way, plan_sync
 from corral.server.config import from_properties
@@ -292,5 +293,19 @@ def test_nobody_is_served_from_a_log_that_was_left_for_a_tree(tmp_path: Path) ->
             await history.append(entries(1, 2, 5 << 32))
             assert await history.read_log(EPOCH | 5) is None
             assert await history.read_log(5 << 32 | 1) == entries(1, 2, 5 << 32)
+
+    asyncio.run(main())
+
+
+def test_to_show_members_that_others_have_told_of_is_no_history(tmp_path: Path) -> None:
+    """Found by simulation: a member that had heard of a change claimed everything before it, and did not have it."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 2))
+            told = parse_ensemble(f"server.1=a:1:2\nserver.2=b:1:2\nversion={EPOCH | 7:x}")
+            history.show(told)
+            assert history.shown_ensemble == told
+            assert history.last_zxid == EPOCH | 2
 
     asyncio.run(main())

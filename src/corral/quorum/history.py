@@ -176,7 +176,10 @@ class History:
         self.tree.notes_changes = False
         # No transaction, in Apache neither: each member writes it by itself, here with the time of the empty znode.
         record = SetDataTxn(CONFIG, ensemble.to_text().encode(), -1)
+        reached = self.tree.last_zxid
         self.tree.apply(SET_DATA, ensemble.version, 0, 0, record.to_bytes())
+        # Others may have told of a change that this history does not reach yet: it must not claim to.
+        self.tree.last_zxid = reached
 
     # Following another history
 

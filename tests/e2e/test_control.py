@@ -81,6 +81,21 @@ def test_start_restart_stop_keep_the_data(configuration: Path) -> None:
     assert corral("status", name).returncode == 1
 
 
+def test_server_whose_configuration_has_become_wrong_is_stopped(configuration: Path) -> None:
+    assert corral("start", str(configuration)).returncode == 0
+    pid_file = PidFile(configuration.parent / "data" / "zookeeper_server.pid")
+    configuration.write_text(configuration.read_text() + "tickTime=soon\n")
+    restarted = corral("restart", str(configuration))
+    assert restarted.returncode == 1
+    assert "tickTime=soon is refused" in restarted.stderr
+    # It was not stopped for a start that cannot be.
+    assert pid_file.is_held()
+    stopped = corral("stop", str(configuration))
+    assert (stopped.returncode, stopped.stdout) == (0, "Stopping corral ... STOPPED\n")
+    assert "tickTime=soon is refused" in stopped.stderr
+    assert not pid_file.is_held()
+
+
 def test_second_server_on_the_directory_says_why_it_fails(configuration: Path) -> None:
     assert corral("start", str(configuration)).returncode == 0
     second = corral("server", str(configuration), "--port", str(free_port()))

@@ -15,6 +15,7 @@ from typing import Final
 import click
 
 from corral.cli.configuration import Request, configuration_options, listening_place, read_configuration
+from corral.cli.initialize import data_directories
 from corral.cli.pidfile import PidFile
 from corral.cli.standing import PROBE_S, Standing, ask_standing
 from corral.server.config import ServerConfig
@@ -45,10 +46,9 @@ class Background:
     ) -> "Background":
         """The server that the request is about; not ``is_to_run``: only to ask or stop it."""
         config = read_configuration(request, environment, is_to_run=is_to_run).config
-        pid_path = environment.get("ZOOPIDFILE") or config.data_dir / "zookeeper_server.pid"
         log_directory = Path(environment.get("ZOO_LOG_DIR") or config.data_dir)
         command = (sys.executable, "-m", "corral", "server", *request.as_arguments())
-        return cls(config, command, PidFile(Path(pid_path)), log_directory / "corral-server.log")
+        return cls(config, command, pid_file_in(config.data_dir, environment), log_directory / "corral-server.log")
 
     def start(self) -> int:
         """Start it and wait until it answers. Returns the exit status of the command."""
@@ -63,11 +63,7 @@ class Background:
 
     def stop(self) -> int:
         """Ask it to end and wait until it has. Returns the exit status of the command."""
-        click.echo("Stopping corral ... ", nl=False)
-        try:
-            return self._stop()
-        except OSError as error:
-            return failed(str(error), "NOT STOPPED")
+        return end_server(self.pid_file, self.patience_s)
 
     def status(self, *, as_json: bool = False) -> int:
         """Ask it for its mode. Returns the exit status of the command."""
@@ -84,30 +80,6 @@ class Background:
             click.echo("The server runs, but serves nobody: it has no leader.")
             return 1
         click.echo(f"Mode: {standing.mode}")
-        return 0
-
-    def _stop(self) -> int:
-        if not self.pid_file.is_held():
-            foreign = self.pid_file.apache_server()
-            if foreign is not None:
-                return failed(
-                    f"process {foreign} is a server of Apache's: stop it with zkServer.sh stop", "NOT STOPPED"
-                )
-            self.pid_file.remove()
-            click.echo(f"no server to stop (none holds {self.pid_file.path})")
-            return 0
-        number = self.pid_file.number()
-        if number is None:
-            return failed(f"{self.pid_file.path} is held but has no number in it", "NOT STOPPED")
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGTERM)
-        deadline = time.monotonic() + self.patience_s
-        while self.pid_file.is_held():
-            if time.monotonic() > deadline:
-                return failed(f"process {number} has not ended after {self.patience_s:g} s", "NOT STOPPED YET")
-            time.sleep(POLL_S)
-        self.pid_file.remove()
-        click.echo("STOPPED")
         return 0
 
     def _make_directories(self) -> None:
@@ -190,6 +162,60 @@ class Background:
         return ask_standing(*listening_place(self.config))
 
 
+def pid_file_in(data_directory: Path, environment: Mapping[str, str]) -> PidFile:
+    """The one of the server of a data directory."""
+    return PidFile(Path(environment.get("ZOOPIDFILE") or data_directory / "zookeeper_server.pid"))
+
+
+def pid_file_of(request: Request, environment: Mapping[str, str] = os.environ) -> PidFile:
+    """The one of a server that is to be stopped, even if its configuration has become wrong since it was started.
+
+    Raises:
+        click.ClickException: the configuration does not even say where the data is.
+    """
+    try:
+        return Background.of(request, environment, is_to_run=False).pid_file
+    except click.ClickException as error:
+        path = request.file(environment)
+        if path is None:
+            raise
+        data_directory, _ = data_directories(path)
+        click.echo(f"{error.message}; its server is stopped by {data_directory}", err=True)
+        return pid_file_in(data_directory, environment)
+
+
+def end_server(pid_file: PidFile, patience_s: float = PATIENCE_S) -> int:
+    """Ask the server that holds a pid file to end, and wait until it has. Returns the exit status of the command."""
+    click.echo("Stopping corral ... ", nl=False)
+    try:
+        return end_process(pid_file, patience_s)
+    except OSError as error:
+        return failed(str(error), "NOT STOPPED")
+
+
+def end_process(pid_file: PidFile, patience_s: float) -> int:
+    if not pid_file.is_held():
+        foreign = pid_file.apache_server()
+        if foreign is not None:
+            return failed(f"process {foreign} is a server of Apache's: stop it with zkServer.sh stop", "NOT STOPPED")
+        pid_file.remove()
+        click.echo(f"no server to stop (none holds {pid_file.path})")
+        return 0
+    number = pid_file.number()
+    if number is None:
+        return failed(f"{pid_file.path} is held but has no number in it", "NOT STOPPED")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(number, signal.SIGTERM)
+    deadline = time.monotonic() + patience_s
+    while pid_file.is_held():
+        if time.monotonic() > deadline:
+            return failed(f"process {number} has not ended after {patience_s:g} s", "NOT STOPPED YET")
+        time.sleep(POLL_S)
+    pid_file.remove()
+    click.echo("STOPPED")
+    return 0
+
+
 def failed(reason: str, headline: str = "FAILED TO START") -> int:
     """Print why a verb did not succeed. Returns its exit status."""
     click.echo(headline)
@@ -225,7 +251,7 @@ def stop(request: Request) -> None:
 
     The arguments are those that it was started with: they tell where its data directory and pid file are.
     """
-    sys.exit(Background.of(request, is_to_run=False).stop())
+    sys.exit(end_server(pid_file_of(request)))
 
 
 @click.command()

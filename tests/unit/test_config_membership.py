@@ -148,6 +148,8 @@ def test_one_server_is_an_ensemble_if_asked_to_be(tmp_path: Path) -> None:
         ({"weight.1": "2"}, "weights are given, but no groups"),
         ({"sslQuorum": "true"}, "sslQuorum=true protects what the servers tell each other; that is not supported yet"),
         ({"quorum.auth.enableSasl": "true"}, "quorum.auth.enableSasl=true protects"),
+        ({"oraclePath": "/oracle"}, "oraclePath=/oracle lets one of two servers go on without the other; that is not"),
+        ({"observerMasterPort": "2191"}, "observerMasterPort=2191 lets observers learn from followers"),
         ({"standaloneEnabled": "no"}, "standaloneEnabled=no is refused; accepted is true or false"),
     ],
 )

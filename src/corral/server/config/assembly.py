@@ -43,13 +43,16 @@ PROVIDERS: Final = {
 """The classes that ``authProvider.*`` may name here, and their schemes."""
 
 
-SECURING: Final = (
-    "sslQuorum",
-    "quorum.auth.enableSasl",
-    "quorum.auth.serverRequireSasl",
-    "quorum.auth.learnerRequireSasl",
-)
-"""Keys that protect the connections between servers. Going on without would expose them."""
+_PROTECTS: Final = "protects what the servers tell each other"
+REFUSED: Final = {
+    "sslQuorum": _PROTECTS,
+    "quorum.auth.enableSasl": _PROTECTS,
+    "quorum.auth.serverRequireSasl": _PROTECTS,
+    "quorum.auth.learnerRequireSasl": _PROTECTS,
+    "oraclePath": "lets one of two servers go on without the other",
+    "observerMasterPort": "lets observers learn from followers, and none would listen there",
+}
+"""What a member of an ensemble does not start with, and what would be missing: it is relied on by others."""
 
 
 class Place(NamedTuple):
@@ -235,13 +238,11 @@ class Assembly:
             check_number(own["server_id"], membership.members, own["data_dir"])
         except ConfigError as error:
             raise self.placed(error) from None
-        for key in SECURING:
+        for key, why in REFUSED.items():
             entry = self.chosen.get(key)
-            if entry is not None and entry.text.lower() == "true":
+            if entry is not None and entry.text.lower() not in OTHER_KEYS[key].harmless:
                 raise ConfigError(
-                    f"{entry.place}: {key}=true protects what the servers tell each other; that is"
-                    f" {Standing.NOT_SUPPORTED_YET.value}",
-                    key,
+                    f"{entry.place}: {key}={entry.text} {why}; that is {Standing.NOT_SUPPORTED_YET.value}", key
                 )
 
     def mention_replacement(self, key: str, entry: Entry, config: ServerConfig) -> None:

@@ -298,3 +298,23 @@ def test_all_members_are_replaced_under_load(tmp_path: Path) -> None:
                 assert {f"/w/{name}" for name in await zk.get_children("/w")} >= acknowledged
 
     asyncio.run(main())
+
+
+def test_other_servers_in_the_configuration_count_more_than_the_record(tmp_path: Path) -> None:
+    """Somebody has stopped all, and written other servers into every configuration."""
+
+    async def main() -> None:
+        async with members(tmp_path, 4, 0, **SETTINGS) as them:
+            only(them, 1, 2, 3)
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                await zk.create("/kept")
+                await zk.reconfig(members=[line(them, sid) for sid in (2, 3)])
+            await them.stop(1, 2, 3)
+            only(them, 1, 3, 4)
+            await them.start(1, 3, 4)
+            async with client(them.hosts(1, 3, 4)) as zk:
+                assert await voters(zk) == {1, 3, 4}
+                assert await zk.exists("/kept") is not None
+
+    asyncio.run(main())

@@ -8,7 +8,7 @@ names. The other is the member's own, in its data directory: it is there for ser
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corral.quorum.ensemble import Ensemble, parse_ensemble
 from corral.server.config.rewriting import backup_file, dynamic_file, has_member_lines, pointed_at, proposed_file
@@ -19,29 +19,52 @@ from corral.storage.filesystem import FileSystem, remove_if_present, replace_fil
 if TYPE_CHECKING:
     from pathlib import Path
 
+_PARTED: Final = "\n\n"
+"""In a member's own record, between what is in force and what its configuration said at the start."""
+
 log = logging.getLogger(__name__)
 
 
 class ConfigurationFiles:
     """The files of one member. A disk that refuses is reported, and the member goes on with what is in its memory."""
 
-    def __init__(self, me: int, static: Path | None, directory: Path, filesystem: FileSystem) -> None:
-        """``static`` is the ``zoo.cfg``, if there is one; ``directory`` is that of the snapshots."""
+    def __init__(
+        self, me: int, begun_with: Ensemble, static: Path | None, directory: Path, filesystem: FileSystem
+    ) -> None:
+        """``begun_with`` is what the configuration says at this start, and ``static`` its file, if there is one.
+
+        ``directory`` is that of the snapshots.
+        """
         self.me = me
+        self._begun_with = begun_with
         self._static = static
         self._record = directory / MEMBERS
         self._filesystem = filesystem
 
-    @property
-    def recorded(self) -> Ensemble | None:
-        """What this member last knew as agreed to, by its own record; None if it has none."""
+    def recall(self) -> Ensemble | None:
+        """What this member last knew as agreed to, by its own record.
+
+        None if it has none, or if somebody has written other servers into the configuration since: then these count.
+        """
         try:
-            return parse_ensemble(self._record.read_bytes().decode("utf-8", "replace"))
+            in_force, _, begun_with = self._record.read_bytes().decode("utf-8", "replace").partition(_PARTED)
+            recorded, before = parse_ensemble(in_force), parse_ensemble(begun_with)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             log.warning("%s is not read, the configuration counts instead: %s", self._record, error)
             return None
+        now = self._begun_with
+        if now != before and now.version == 0:
+            log.warning("the configuration names other servers than at the last start: it counts, not %s", self._record)
+            return None
+        if now != before:
+            with _Reported():
+                self._write_record(recorded)
+        return recorded
+
+    def _write_record(self, ensemble: Ensemble) -> None:
+        self._replace(self._record, f"{ensemble.to_text()}{_PARTED}{self._begun_with.to_text()}")
 
     def propose(self, ensemble: Ensemble, before: Ensemble) -> None:
         """Write down a configuration before it is acknowledged: a start must know that it may have come into force.
@@ -64,7 +87,7 @@ class ConfigurationFiles:
     def commit(self, ensemble: Ensemble, before: Ensemble) -> None:
         """Write down a configuration that a quorum has agreed to; ``before`` is the one in force so far."""
         with _Reported():
-            self._replace(self._record, ensemble.to_text())
+            self._write_record(ensemble)
         if self._static is not None and self._concerns_me(ensemble, before):
             with _Reported():
                 self._write_beside(self._static, ensemble, before)

@@ -64,7 +64,7 @@ class Peer:
         self._files: ConfigurationFiles | None = None
         if config.tree.reconfig_enabled:
             self._files = ConfigurationFiles(
-                me, config.file, self._database.snapshot_directory, self.history.filesystem
+                me, ensemble, config.file, self._database.snapshot_directory, self.history.filesystem
             )
         hello_timeout_ms = config.quorum.hello_timeout_ms
         self.elector = Elector(
@@ -127,7 +127,7 @@ class Peer:
 
     def _remember(self, files: ConfigurationFiles) -> None:
         """Which members were agreed to before the start, and which were on their way."""
-        recorded, proposed = files.recorded, self.config.quorum.proposed
+        recorded, proposed = files.recall(), self.config.quorum.proposed
         if recorded is not None:
             self.elector.activate(recorded)
         if proposed is not None:

@@ -149,7 +149,7 @@ class Model:
                 self._broke(Invariant.EPHEMERAL, f"session {session:#x} begins once more with {zxid:#x}")
             self.sessions[session] = record.timeout_ms
             return
-        if session and session not in self.sessions:
+        if session in self.ended:
             self._broke(Invariant.EPHEMERAL, f"{zxid:#x} is of session {session:#x}, which has ended")
         if record is None or isinstance(record, CloseSessionTxn):
             self._close(zxid, session, record)
@@ -206,6 +206,9 @@ class Model:
             self._broke(Invariant.SEQUENCE, f"{zxid:#x} gives out {path} as number {parent.creations}")
         owner = header.client_id if record.ephemeral else 0
         if owner:
+            # Of a session that is its server's own the history tells nothing; but such a one has no ephemerals.
+            if owner not in self.sessions:
+                self._broke(Invariant.EPHEMERAL, f"{zxid:#x} is of session {owner:#x}, which never began")
             self.ephemerals[owner][path] = None
         time_ms = header.time_ms
         past.become(zxid, State(Stat(zxid, zxid, time_ms, time_ms, 0, 0, 0, owner, len(data), 0, zxid), data))

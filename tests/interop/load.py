@@ -73,9 +73,14 @@ class Service(ABC):
     def set(self, path: str, data: bytes, version: int) -> None:
         """Raises `RefusedError` if it has another version."""
 
+    @property
     @abstractmethod
-    def token(self, claim: str) -> int:
-        """The transaction that made the claim of a lock. Raises `ClaimLostError`."""
+    def session(self) -> int | None:
+        """The session that there is now."""
+
+    @abstractmethod
+    def claim(self, path: str) -> tuple[int, int]:
+        """The transaction that made the claim of a lock, and whose session it is. Raises `ClaimLostError`."""
 
     @abstractmethod
     def commit(self, claim: str, verb: str, path: str, data: bytes, version: int) -> None:
@@ -140,12 +145,17 @@ class KazooService(Service):
         with self._errors():
             self._client.set(path, data, version)
 
-    def token(self, claim: str) -> int:
+    @property
+    def session(self) -> int | None:
+        session = self._client.client_id
+        return int(session[0]) if session is not None else None
+
+    def claim(self, path: str) -> tuple[int, int]:
         with self._errors():
-            stat = self._client.exists(claim)
+            stat = self._client.exists(path)
         if stat is None:
             raise ClaimLostError
-        return int(stat.czxid)
+        return stat.czxid, stat.ephemeralOwner
 
     def commit(self, claim: str, verb: str, path: str, data: bytes, version: int) -> None:
         transaction = self._client.transaction()
@@ -223,12 +233,17 @@ class CorralService(Service):
         with self._errors():
             self._client.set(path, data, version=version)
 
-    def token(self, claim: str) -> int:
+    @property
+    def session(self) -> int | None:
+        session = self._client.session
+        return session.id if session is not None else None
+
+    def claim(self, path: str) -> tuple[int, int]:
         with self._errors():
-            stat = self._client.exists(claim)
+            stat = self._client.exists(path)
         if stat is None:
             raise ClaimLostError
-        return stat.czxid
+        return stat.czxid, stat.ephemeral_owner
 
     def commit(self, claim: str, verb: str, path: str, data: bytes, version: int) -> None:
         with self._errors():
@@ -337,12 +352,17 @@ class Workers:
     def _hold(self, lock: str, name: str, claim: str) -> None:
         """Writes into the service that the lock is held, and takes that away again, each only if it is."""
         path = f"{HOLDING}/{lock}"
-        token = self._until_certain(lambda _: self._service.token(claim))
-        self._until_certain(lambda _: self._enter(path, claim))
-        entered_ns = time.monotonic_ns()
-        self._ending.wait(PAUSE_S)
-        left_ns = time.monotonic_ns()
-        self._until_certain(lambda is_repeated: self._leave(path, claim, is_repeated=is_repeated))
+        token, session = self._until_certain(lambda _: self._service.claim(claim))
+        try:
+            self._until_certain(lambda _: self._enter(path, claim))
+            entered_ns = time.monotonic_ns()
+            self._ending.wait(PAUSE_S)
+            left_ns = time.monotonic_ns()
+            self._until_certain(lambda is_repeated: self._leave(path, claim, is_repeated=is_repeated))
+        except ClaimLostError:
+            if self._service.session == session:
+                self._journal.complain(f"{claim} is gone, its session is not")
+            raise
         self._journal.hold(Hold(lock, name, token, entered_ns, left_ns))
 
     def _until_certain(self, step: Callable[[bool], Any]) -> Any:

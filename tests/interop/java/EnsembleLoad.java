@@ -151,11 +151,20 @@ public final class EnsembleLoad {
         if (stat == null) {
             return;
         }
-        untilCertain(isRepeated -> enter(claim));
-        long entered = System.nanoTime();
-        Thread.sleep(PAUSE_MS);
-        long left = System.nanoTime();
-        untilCertain(isRepeated -> leave(claim, isRepeated));
+        long entered;
+        long left;
+        try {
+            untilCertain(isRepeated -> enter(claim));
+            entered = System.nanoTime();
+            Thread.sleep(PAUSE_MS);
+            left = System.nanoTime();
+            untilCertain(isRepeated -> leave(claim, isRepeated));
+        } catch (KeeperException.NoNodeException problem) {
+            if (service().getSessionId() == stat.getEphemeralOwner()) {
+                print("wrong " + claim + " is gone, its session is not");
+            }
+            throw problem;
+        }
         print("held curator " + name + " " + stat.getCzxid() + " " + entered + " " + left);
     }
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 
 import pytest
 from tests.interop.peers import free_port
 
+from corral.quorum.election_links import ElectionLinks
 from corral.quorum.elector import Elector
 from corral.quorum.ensemble import Ensemble, parse_ensemble
-from corral.quorum.vote import Role
+from corral.quorum.vote import Role, decode_notification
+from corral.server.config import QuorumConfig
 
 PATIENCE_S = 20
 
@@ -74,6 +77,51 @@ def test_again_and_again_after_the_leader_has_gone() -> None:
                 assert back.vote.leader == max(left)
             for each in electors.values():
                 await each.close()
+
+    asyncio.run(main())
+
+
+def test_late_one_is_found_before_it_is_asked_again() -> None:
+    """After a long time without a leader others are asked once a minute; whoever can be reached again hears at once."""
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            ensemble = ensemble_on_free_ports(2)
+            elector = Elector(2, ensemble, QuorumConfig(first_notification_interval_ms=60_000))
+            await elector.start()
+            electing = asyncio.create_task(elector.elect(0, 0))
+            while elector.links._dialling or not elector.links._newest:
+                await asyncio.sleep(0.01)
+            heard = asyncio.get_running_loop().create_future()
+            place = ensemble.members[1].addresses[0]
+            late = ElectionLinks(1, [place], elector.addresses, lambda *message: heard.set_result(message))
+            await late.listen(place.host, place.election_port)
+            sender, message = await heard
+            assert sender == 2
+            assert decode_notification(message).role is Role.LOOKING
+            electing.cancel()
+            await late.close()
+            await elector.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
+def test_connection_that_takes_nothing_any_more_ends() -> None:
+    """Or what is said after a network has healed would wait for the system's next attempt, minutes later."""
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            ensemble = ensemble_on_free_ports(2)
+            electors = [Elector(sid, ensemble, hello_timeout_s=3) for sid in (1, 2)]
+            for each in electors:
+                await each.start()
+            await asyncio.gather(*[each.elect(0, 0) for each in electors])
+            connections = [link.get_extra_info("socket") for each in electors for link in each.links._links.values()]
+            limits = [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) for each in connections]
+            for each in electors:
+                await each.close()
+            assert limits == [3000, 3000]
 
     asyncio.run(main())
 

@@ -158,22 +158,22 @@ class Namespaces:
 
 
 def _names() -> list[str]:
-    """Of namespaces and bridges that tests have made."""
-    links = re.findall(rf"^\d+: ({PREFIX}[0-9a-f]+b)\b", ip("-oneline", "link", "show", "type", "bridge"), re.MULTILINE)
+    """Of cables, bridges and namespaces that tests have made."""
+    links = re.findall(rf"^\d+: ({PREFIX}[0-9a-f]+(?:b|v\d+))\b", ip("-oneline", "link", "show"), re.MULTILINE)
     return links + re.findall(rf"^({PREFIX}[0-9a-f]+n\d+)\b", ip("netns", "list"), re.MULTILINE)
 
 
 def remove(name: str) -> None:
-    """Removes what bears this name. A namespace takes its ends of the cables with it."""
+    """Removes what bears this name."""
     for each in _names():
-        if each == f"{name}b":
-            ip("link", "delete", each)
-        elif re.fullmatch(rf"{name}n\d+", each):
+        if re.fullmatch(rf"{name}n\d+", each):
             ip("netns", "delete", each)
+        elif re.fullmatch(rf"{name}(b|v\d+)", each):
+            ip("link", "delete", each)
 
 
 def remove_leftovers() -> None:
     """Removes what processes have left that were killed."""
-    for name in {re.sub(r"(b|n\d+)$", "", each) for each in _names()}:
+    for name in {re.sub(r"(b|[nv]\d+)$", "", each) for each in _names()}:
         if not Path("/proc", str(int(name.removeprefix(PREFIX), 16))).exists():
             remove(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -49,6 +50,14 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("classes")
     compile_java(directory)
     return directory
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended_as_if_interrupted() -> Iterator[None]:
+    """SIGTERM ends these tests as Ctrl-C does: processes, namespaces and disks are taken away first."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 # Faults. Each ends with everything as it was, but perhaps not yet all serving.

@@ -2,7 +2,7 @@
 
 Of two that dial each other the one dialled by the server with the larger id stays. Only the newest message matters:
 one that could not be sent is replaced by the next, and a new connection begins with the last one. Source of the rules:
-QuorumCnxManager. There is no heartbeat; a server that is gone is noticed elsewhere.
+QuorumCnxManager. There is no heartbeat; a server that is gone is noticed elsewhere, or when it takes nothing any more.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MESSAGE_MAX_BYTES: Final = 512 * 1024
 _ANNOUNCED: Final = re.compile(rf"(?P<host>{HOST}):(?P<port>[0-9]{{1,5}})")
 _ANONYMOUS: Final = (1 << 63) - 1
 """The id of an observer that has none."""
+_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
+"""Where the system has it."""
 _UNSENT_MAX_BYTES: Final = 1 << 20
 """A peer that leaves so much unread is dialled anew."""
 
@@ -199,10 +201,20 @@ class ElectionLinks:
         self._links[sid] = writer
         if self._keepalive:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._limit_silence(writer)
         newest = self._newest.get(sid)
         if newest is not None:
             writer.write(_INT.pack(len(newest)) + newest)
         self._run(self._read(sid, reader, writer))
+
+    def _limit_silence(self, writer: asyncio.StreamWriter) -> None:
+        """End the connection when nothing that was sent has arrived for so long that a peer would be dialled in vain.
+
+        Left to itself the system tries again after ever longer pauses, and long after the network has healed.
+        """
+        connection = writer.get_extra_info("socket")
+        if connection is not None and _USER_TIMEOUT is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(self._hello_timeout_s * 1000))
 
     def _drop(self, sid: int) -> None:
         writer = self._links.pop(sid, None)

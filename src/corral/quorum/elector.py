@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 BIND_PAUSE_S: Final = 1.0
 """Between two attempts to listen for elections."""
+REDIAL_S: Final = 1.0
+"""While there is no leader, servers without a connection are dialled so often: a new connection begins with the newest
+message. Apache's do it when they ask again, up to a minute later, and so find each other that late when a network has
+healed."""
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +205,8 @@ class Elector:
 
     def _tick(self) -> None:
         self._timer = None
+        for sid in sorted(self.election.voters - {self.me}):
+            self.links.dial(sid)
         self._do(self.election.tick(self._loop.time()))
 
     def _do(self, outputs: Sequence[Output]) -> None:
@@ -218,7 +224,8 @@ class Elector:
             self._timer.cancel()
             self._timer = None
         if self.election.role is Role.LOOKING and self.election.deadline is not None:
-            self._timer = self._loop.call_at(self.election.deadline, self._tick)
+            redial_at = self._loop.time() + REDIAL_S
+            self._timer = self._loop.call_at(min(self.election.deadline, redial_at), self._tick)
 
 
 def _reason(error: OSError) -> str:

@@ -20,7 +20,7 @@ from corral.quorum.serving import LearnerSessions
 from corral.server.local_sessions import LocalSessions
 from corral.server.sessions import session_password
 
-LOCAL = {"localSessionsEnabled": "true"}
+LOCAL = {"localSessionsEnabled": "true", "maxSessionTimeout": "60000"}
 UPGRADING = {**LOCAL, "localSessionsUpgradingEnabled": "true"}
 ALL_WORDS = {"4lw.commands.whitelist": "*"}
 
@@ -156,7 +156,7 @@ def test_an_upgraded_session_moves_and_lives_on(tmp_path: Path) -> None:
             at = next(sid for sid in them.ports if sid != leader)
             other = 6 - leader - at
             with ExitStack() as connections:
-                begun = await connect(connections, them.ports[at], timeout_ms=500)
+                begun = await connect(connections, them.ports[at])
                 await asyncio.to_thread(begun.do, OpCode.CREATE, raw.create(b"/mine", flags=CreateMode.EPHEMERAL))
                 server = them.peers[leader].server
                 assert server is not None

@@ -22,6 +22,7 @@ SETTINGS = {
     "localSessionsEnabled": "true",
     "localSessionsUpgradingEnabled": "true",
     "4lw.commands.whitelist": "*",
+    "maxSessionTimeout": "60000",
 }
 NOT_READ_ONLY = -119
 
@@ -30,6 +31,13 @@ NOT_READ_ONLY = -119
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """One tick is enough."""
     monkeypatch.setattr(peer, "GRACE_MIN_MS", 0)
+
+
+async def begin(them: Members) -> None:
+    """Start all, and wait until none of them is looking for a leader."""
+    await them.start(*(them.ports.keys() - them.peers.keys()))
+    while any(each.server is None for each in them.peers.values()):
+        await asyncio.sleep(0.005)
 
 
 async def cut_off(them: Members, sid: int) -> None:
@@ -72,7 +80,7 @@ def test_what_was_there_is_read_until_there_is_a_leader_again(tmp_path: Path) ->
 
     async def main() -> None:
         async with members(tmp_path, 3, 0, **SETTINGS) as them:
-            await them.start(1, 2, 3)
+            await begin(them)
             async with client(them.hosts()) as zk:
                 await zk.create("/a", b"old")
             await them.trees()
@@ -103,8 +111,8 @@ def test_what_was_there_is_read_until_there_is_a_leader_again(tmp_path: Path) ->
                 assert not zk.session.read_only
                 await zk.set("/a", b"new")
                 await changed.wait()
-            assert them.peers[1].read_only is None
             first, *others = await them.trees()
+            assert them.peers[1].read_only is None
             assert others == [first, first]
             assert first[b"/a"].startswith(b"\0\0\0\3new")
 
@@ -114,8 +122,8 @@ def test_what_was_there_is_read_until_there_is_a_leader_again(tmp_path: Path) ->
 def test_a_session_of_the_ensemble_is_lost_before_one_that_only_reads_begins(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 3, 0, **SETTINGS) as them:
-            await them.start(1, 2, 3)
-            async with reader(them.hosts(), session_timeout=0.4) as zk:
+            await begin(them)
+            async with reader(them.hosts(), session_timeout=1) as zk:
                 states = zk.states()
                 assert await anext(states) is State.CONNECTED
                 await zk.create("/a", ephemeral=True)
@@ -140,7 +148,7 @@ def test_a_session_of_the_ensemble_is_lost_before_one_that_only_reads_begins(tmp
 def test_who_is_served(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 3, 1, **SETTINGS) as them:
-            await them.start(1, 2, 3, 4)
+            await begin(them)
             async with client(them.hosts()) as zk:
                 await zk.create("/a")
             with ExitStack() as connections:
@@ -175,9 +183,7 @@ def test_who_is_served(tmp_path: Path) -> None:
                     assert (await connect(connections, port, renew=begun.renewal)).session.timeout_ms == 0
                     held, server = await connect(connections, port), them.peers[sid].read_only
                     assert server is not None
-                    await them.start(*(them.ports.keys() - {sid}))
-                    while any(each.server is None for each in them.peers.values()):
-                        await asyncio.sleep(0.005)
+                    await begin(them)
                     assert server.stopped.is_set()
                     assert await asyncio.to_thread(held.ended)
 
@@ -188,7 +194,7 @@ def test_who_is_served(tmp_path: Path) -> None:
 def test_the_shell_reads_if_that_is_enough(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 3, 0, **SETTINGS) as them:
-            await them.start(1, 2, 3)
+            await begin(them)
             async with client(them.hosts()) as zk:
                 await zk.create("/a", b"old")
             await them.trees()
@@ -253,7 +259,7 @@ def test_nobody_is_served_unless_it_is_switched_on(tmp_path: Path) -> None:
 def test_the_admin_words(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 3, 0, **SETTINGS) as them:
-            await them.start(1, 2, 3)
+            await begin(them)
             async with client(them.hosts()) as zk:
                 await zk.create("/a")
                 await them.trees()

@@ -113,8 +113,10 @@ def test_who_only_reads_is_served_by_a_member_that_is_cut_off(tmp_path: Path, la
         java = await asyncio.to_thread(compiled, "ReadOnlyChecks", APACHE_JARS, tmp_path / "classes")
         async with mixed(tmp_path, layout, **SETTINGS) as them:
             await them.start(1, 2, 3)
+            while "down" in [await them.mode(sid) for sid in them.running]:
+                await asyncio.sleep(0.05)
             async with corral.connect(them.hosts(2), session_timeout=4, connect_timeout=60) as zk:
-                await zk.persist(lambda: zk.create("/a", b"old"))
+                await zk.create("/a", b"old")
                 await zk.create("/mine", ephemeral=True)
                 async with corral.connect(them.hosts(ALONE), connect_timeout=60) as other:
                     await other.sync()

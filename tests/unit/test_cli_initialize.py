@@ -42,7 +42,8 @@ def test_data_is_deleted_only_by_force(tmp_path: Path, configuration: Path) -> N
     precious.write_text("precious")
     result = run(configuration, "--myid", "1")
     assert (result.exit_code, precious.read_text()) == (1, "precious")
-    assert f"{tmp_path}/log/version-2 exists already; --force deletes it" in result.output
+    kept = f"; to keep it, write 1 into {tmp_path}/data/myid"
+    assert f"{tmp_path}/log/version-2 exists already; --force deletes it{kept}" in result.output
     assert not (tmp_path / "data").exists()
     assert run(configuration, "--myid", "1", "--force").exit_code == 0
     assert not precious.exists()

@@ -46,7 +46,8 @@ def initialize(configuration: str | None, myid: int | None, force: bool) -> None
     databases = {data_directory / VERSION_DIRECTORY, log_directory / VERSION_DIRECTORY}
     for database in sorted(databases):
         if database.exists() and not force:
-            raise click.ClickException(f"{database} exists already; --force deletes it")
+            keeping = "" if myid is None else f"; to keep it, write {myid} into {data_directory / 'myid'}"
+            raise click.ClickException(f"{database} exists already; --force deletes it{keeping}")
     try:
         for database in databases:
             if database.exists():

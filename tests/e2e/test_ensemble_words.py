@@ -169,6 +169,7 @@ def test_what_members_count() -> None:
         assert int(followed["zk_cnt_follower_sync_time"]) >= 1
         observed = figures(ensemble, 4)
         assert observed["zk_learner_commit_received_count"] == "3"
+        assert observed["zk_learner_proposal_received_count"] == "0"
         assert int(observed["zk_cnt_observer_sync_time"]) >= 1
         ensemble.kill(leader)
         ensemble.wait_until_serving()

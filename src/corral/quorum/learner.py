@@ -317,9 +317,10 @@ class Learning:
         self._unsynced.extend(proposals)
         database = self.history.database
         database.extend(proposals)
-        database.stats.count("learner_proposal_received_count", len(proposals))
-        age = age_ms(proposals[-1][1], database.machine.clock.wall_ms())
-        database.stats.note("proposal_latency", age, len(proposals))
+        if not self._is_observer:
+            database.stats.count("learner_proposal_received_count", len(proposals))
+            age = age_ms(proposals[-1][1], database.machine.clock.wall_ms())
+            database.stats.note("proposal_latency", age, len(proposals))
         for _, entry in proposals:
             if is_reconfiguration(entry):
                 self._elector.propose(read_reconfiguration(entry))

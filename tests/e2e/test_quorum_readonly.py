@@ -16,6 +16,7 @@ from corral.client import Client, State
 from corral.jute.ops import CreateMode, OpCode
 from corral.quorum import peer
 from corral.server.sessions import session_password
+from corral.testing import Ensemble
 
 SETTINGS = {
     "readonlymode.enabled": "true",
@@ -25,6 +26,7 @@ SETTINGS = {
     "maxSessionTimeout": "60000",
 }
 NOT_READ_ONLY = -119
+PATIENCE_S = 30
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +143,42 @@ def test_a_session_of_the_ensemble_is_lost_before_one_that_only_reads_begins(tmp
                 assert first.has_ended
                 assert zk.session is not first
                 assert await zk.exists("/a") is not None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_on_the_small_side_of_a_partition_reads_go_on(*, leads: bool) -> None:
+    """While the others go on without that member, whether it led them or not; afterwards it reads what they wrote."""
+
+    async def main() -> None:
+        async with Ensemble(3, properties=SETTINGS, syncLimit=5) as ensemble, asyncio.timeout(PATIENCE_S):
+            leader = ensemble.leader()
+            alone = leader if leads else leader % 3 + 1
+            rest = {1, 2, 3} - {alone}
+            hosts = ",".join(ensemble.addresses[sid] for sid in rest)
+            async with client(ensemble.address) as zk:
+                await zk.create("/a", b"old")
+            while ensemble.tree(alone) != {"/a": b"old"}:
+                await asyncio.sleep(0.01)
+            ensemble.partition({alone}, rest)
+            async with reader(ensemble.addresses[alone]) as here, client(hosts) as there:
+                if here.state is State.CONNECTED:
+                    # It has not noticed yet.
+                    await here.lost()
+                    async for state in here.states():
+                        if state is State.CONNECTED_READ_ONLY:
+                            break
+                await there.persist(lambda: there.set("/a", b"new"))
+                assert (await here.get("/a")).data == b"old"
+                with pytest.raises(corral.NotReadOnlyError):
+                    await here.set("/a", b"other")
+                ensemble.heal()
+                async for state in here.states():
+                    if state is State.CONNECTED:
+                        break
+                await here.sync()
+                assert (await here.get("/a")).data == b"new"
 
     asyncio.run(main())
 

@@ -19,7 +19,7 @@ class Standing:
     """What a member is at the moment."""
 
     mode: str | None
-    """leader, follower or observer; None while it serves nobody."""
+    """leader, follower or observer; None while it has no leader."""
     epoch: int
     """Of the leader that it has, or is."""
     zxid: int

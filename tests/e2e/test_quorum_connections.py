@@ -13,7 +13,7 @@ from corral.quorum.election_links import ElectionLinks
 from corral.quorum.elector import Elector
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.packet_stream import PacketStream
-from corral.quorum.packets import PacketType, pack
+from corral.quorum.packets import COMMIT, NEW_LEADER, PROPOSAL, REQUEST, PacketType, pack
 from corral.server.config import QuorumConfig
 from corral.server.config.membership import PeerAddress
 from corral.server.daemon import run_on_fast_loop
@@ -143,5 +143,31 @@ def test_what_a_handler_of_packets_raises_ends_the_connection_and_so_does_silenc
                     await other.read()
 
     play(scenario)
+
+    play(scenario)
+
+
+def test_many_packets_are_read_up_to_one_of_a_kind_and_the_rest_stays() -> None:
+    async def scenario() -> None:
+        ends: list[PacketStream] = []
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(lambda: PacketStream(ends.append), HOST, 0) as server:
+            _, stream = await loop.create_connection(PacketStream, *server.sockets[0].getsockname())
+            while not ends:
+                await asyncio.sleep(0)
+            sent = [(PROPOSAL, 1, b"one", None), (COMMIT, 1, None, None), (NEW_LEADER, 9, b"", None)]
+            behind = [(PROPOSAL, 2, b"two", None), (REQUEST, -1, b"", [("ip", "::1")])]
+            data = b"".join(pack(*each) for each in [*sent, *behind])
+            for piece in (data[:30], data[30:]):
+                ends[0].write(piece)
+                await asyncio.sleep(0)
+            seen = await stream.read_many(NEW_LEADER)
+            while len(seen) < len(sent):
+                seen += await stream.read_many(NEW_LEADER)
+            assert seen == sent
+            assert [tuple(await stream.read()) for _ in behind] == behind
+            ends[0].abort()
+            with pytest.raises((EOFError, ConnectionError)):
+                await stream.read_many(NEW_LEADER)
 
     play(scenario)

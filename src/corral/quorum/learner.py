@@ -19,7 +19,9 @@ from corral.quorum.packet_stream import PacketStream
 from corral.quorum.packets import (
     ACK,
     COMMIT,
+    COMMIT_AND_ACTIVATE,
     INFORM,
+    NEW_LEADER,
     PROPOSAL,
     PROTOCOL_VERSION,
     LearnerInfo,
@@ -189,30 +191,25 @@ class Learning:
         committed: list[tuple[int, bytes]] = []
         proposed: deque[tuple[int, bytes]] = deque()
         last = base.zxid
-        while True:
-            packet = await self._stream.read()
-            match packet.type:
-                case PacketType.PROPOSAL | PacketType.INFORM:
-                    assert packet.data is not None
-                    if packet.zxid != last + 1 and packet.zxid >> 32 == last >> 32:
-                        raise JuteError(f"zxid {packet.zxid:#x} follows {last:#x}: there is a hole")
-                    last = packet.zxid
-                    each = (packet.zxid, packet.data)
-                    if packet.type == PacketType.INFORM:
-                        committed.append(each)
-                    else:
-                        proposed.append(each)
-                case PacketType.COMMIT | PacketType.COMMIT_AND_ACTIVATE:
-                    if not proposed or proposed[0][0] != packet.zxid:
-                        raise JuteError(f"a commit of {packet.zxid:#x}, which is not the oldest proposal")
+        kind = 0
+        while kind != NEW_LEADER:
+            for kind, zxid, data, _ in await self._stream.read_many(NEW_LEADER):
+                if kind in (PROPOSAL, INFORM):
+                    assert data is not None
+                    if zxid != last + 1 and zxid >> 32 == last >> 32:
+                        raise JuteError(f"zxid {zxid:#x} follows {last:#x}: there is a hole")
+                    last = zxid
+                    (proposed if kind == PROPOSAL else committed).append((zxid, data))
+                elif kind in (COMMIT, COMMIT_AND_ACTIVATE):
+                    if not proposed or proposed[0][0] != zxid:
+                        raise JuteError(f"a commit of {zxid:#x}, which is not the oldest proposal")
                     committed.append(proposed.popleft())
-                case PacketType.NEW_LEADER:
-                    self._new_members = _parse_members(packet.data)
+                elif kind == NEW_LEADER:
+                    self._new_members = _parse_members(data)
                     if self._new_members is not None:
                         self._elector.follow(self._new_members)
-                    break
-                case _:
-                    raise JuteError(f"{packet!r} while the history is brought into step")
+                else:
+                    raise JuteError(f"{Packet(kind, zxid, data)!r} while the history is brought into step")
         on_disk = await self.history.append(committed)
         for _, entry in committed:
             if is_reconfiguration(entry):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from corral.quorum.packets import PacketReader
+from corral.quorum.packets import PacketReader, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +137,19 @@ class PacketStream(asyncio.Protocol):
         while (packet := self._reader.packet()) is None:
             await self._wait()
         return packet
+
+    async def read_many(self, stop: int) -> list[RawPacket]:
+        """The packets that have come, at least one; none behind the first of type ``stop``.
+
+        Raises EOFError, OSError, JuteError.
+        """
+        while not (packets := self._reader.packets()):
+            await self._wait()
+        for count, packet in enumerate(packets, 1):
+            if packet[0] == stop:
+                self._reader.put_back(b"".join([pack(*each) for each in packets[count:]]))
+                return packets[:count]
+        return packets
 
     async def read_bytes(self) -> bytes:
         """Whatever has come, which is no packet; at least one byte. Raises EOFError, OSError."""

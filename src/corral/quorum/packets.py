@@ -57,7 +57,9 @@ class PacketType(IntEnum):
 PROPOSAL: Final = int(PacketType.PROPOSAL)
 ACK: Final = int(PacketType.ACK)
 COMMIT: Final = int(PacketType.COMMIT)
+COMMIT_AND_ACTIVATE: Final = int(PacketType.COMMIT_AND_ACTIVATE)
 INFORM: Final = int(PacketType.INFORM)
+NEW_LEADER: Final = int(PacketType.NEW_LEADER)
 REQUEST: Final = int(PacketType.REQUEST)
 
 RawPacket = tuple[int, int, bytes | None, "Sequence[tuple[str, str]] | None"]

@@ -48,6 +48,8 @@ class Nemesis:
         trace: Trace,
         replaced: Callable[[Member], None],
         only: Sequence[str] = (),
+        *,
+        members_change: bool,
     ) -> None:
         """``replaced`` is told who gets an empty disk. ``only`` these kinds of faults happen; else that is drawn."""
         self._timeline = timeline
@@ -59,7 +61,7 @@ class Nemesis:
         self._trace = trace
         self._is_over = False
         self._mean_pause_s = chance.choice(MEAN_PAUSES_S)
-        self._operator = Operator(timeline, ensemble, members, chance, trace, replaced)
+        self._operator = Operator(timeline, ensemble, members, chance, trace, replaced, members_change=members_change)
         kinds: dict[str, tuple[Callable[[], object], int]] = {
             "kill": (self._kill, 4),
             "kill several": (self._kill_several, 2),

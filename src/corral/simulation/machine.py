@@ -33,6 +33,11 @@ EPOCH_MS: Final = 1_767_225_600_000
 """The wall clock when a simulation begins: 2026-01-01."""
 
 
+def server_line(sid: int, *, votes: bool) -> str:
+    """Where a member is, and its part, as a configuration has it."""
+    return f"server.{sid}=10.0.0.{sid}:2888:3888:{'participant' if votes else 'observer'};10.0.0.{sid}:2181"
+
+
 class SimulatedClock(Clock):
     """A machine's clocks. ``ahead_ms`` is by how much the wall clock is wrong."""
 
@@ -141,13 +146,16 @@ class Member:
         """It has been told to end, and will."""
         self.is_out_of_service = False
         """Its machine stands open: whoever opened it will start it."""
+        self.is_empty = False
+        """That is because it has lost its disk."""
         self.refuses = False
         """Its program has ended because of what the disk has spoiled."""
         self._spoiled: list[Path] = []
         """Files that are not what was written."""
         self._had = 0
         """How far the history on its disk went when that was spoiled while nothing ran."""
-        self._ensemble = ensemble
+        self.ensemble = ensemble
+        """What its configuration says; what it has written down itself since then counts more."""
         self._config = config
         self._chance = chance
         self._broke = broke
@@ -183,7 +191,7 @@ class Member:
         self.host.loop = loop = Loop(self.host.network.timeline, self.host, self._uncaught, self._step, self.clock.rate)
         self.host.power_on()
         machine = SimulatedMachine(self, self.clock, self.disk, self._chance)
-        self.peer = peer = Peer(self.sid, self._ensemble, self._config, machine=machine, **self._limits)
+        self.peer = peer = Peer(self.sid, self.ensemble, self._config, machine=machine, **self._limits)
         loop.call_soon(lambda: loop.create_task(self._run(peer)))
 
     async def _run(self, peer: Peer) -> None:
@@ -262,7 +270,7 @@ class Member:
 
     def lose_disk(self) -> None:
         """The machine with all that is on it is gone. An empty one stands in its place, and nobody starts it yet."""
-        self.is_out_of_service = True
+        self.is_out_of_service = self.is_empty = True
         if self.is_up:
             self._end(silently=True)
         self.trace.tell(self.host.name, "gets an empty disk")

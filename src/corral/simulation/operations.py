@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.counting import is_quorum
+from corral.quorum.ensemble import Ensemble
 from corral.quorum.leader import Leader
 from corral.simulation.durable import History
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
-    from corral.quorum.ensemble import Ensemble
     from corral.simulation.loop import Timeline
     from corral.simulation.machine import Member
     from corral.simulation.trace import Trace
@@ -41,8 +41,11 @@ class Operator:
         chance: random.Random,
         trace: Trace,
         replaced: Callable[[Member], None],
+        *,
+        members_change: bool,
     ) -> None:
-        """``replaced`` is told who has got an empty disk."""
+        """``replaced`` is told who has got an empty disk. ``members_change``: one disk at a time is enough then."""
+        self._members_change = members_change
         self._known: Sequence[Ensemble] = (ensemble,)
         self._timeline = timeline
         self._replaced = replaced
@@ -97,7 +100,9 @@ class Operator:
     def may_lose(self, member: Member) -> bool:
         """Whether the ensemble outlives the loss of this disk, too."""
         whole = {each.sid for each in self._members} - self._lost - {member.sid}
-        return member.sid not in self._lost and is_quorum(self._ensembles(), whole)
+        if member.is_out_of_service or member.sid in self._lost or (self._lost and self._members_change):
+            return False
+        return is_quorum(self._ensembles(), whole)
 
     def has_lost(self, member: Member) -> None:
         """Its disk is not what it was, known or not."""
@@ -111,17 +116,18 @@ class Operator:
         self._return_when_safe(member)
 
     def _return_when_safe(self, member: Member) -> None:
-        if self._is_safe_without(member):
+        leader = next((each for each in self._members if each is not member and self._has_all(each, member)), None)
+        if leader is not None:
+            assert leader.peer is not None
             self._trace.tell("operator", f"starts {member.host.name}, which is empty")
             self._trace.counts["came back empty"] += 1
             self._lost.discard(member.sid)
-            member.is_out_of_service = False
+            lines = leader.peer.elector.election.committed.members
+            member.ensemble = Ensemble({member.sid: member.ensemble.members[member.sid], **lines})
+            member.is_out_of_service = member.is_empty = False
             member.start()
         else:
             self._timeline.after(_LOOK_EVERY_S, lambda: self._return_when_safe(member))
-
-    def _is_safe_without(self, member: Member) -> bool:
-        return any(self._has_all(each, member) for each in self._members if each is not member)
 
     def _ensembles(self) -> Sequence[Ensemble]:
         """As whoever serves last has told them."""

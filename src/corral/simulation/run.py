@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 from corral.quorum.ensemble import parse_ensemble
 from corral.server.config import from_properties
+from corral.simulation.administrator import Administrator
 from corral.simulation.checkers import check_history, check_replicas
 from corral.simulation.faults import Nemesis
 from corral.simulation.hearing import Hearing
 from corral.simulation.invariants import Invariant
 from corral.simulation.ledger import Ledger
 from corral.simulation.loop import LivelockError, Loop, Timeline
-from corral.simulation.machine import Member
+from corral.simulation.machine import Member, server_line
 from corral.simulation.network import Network
 from corral.simulation.trace import LogsInTrace, ProtocolWatch, SyncWatch, Trace
 from corral.simulation.wire import Wire
@@ -53,6 +54,8 @@ class Scenario:
     """Which faults, by their names in :mod:`corral.simulation.faults`; drawn from the seed if none is named."""
     pause_s: float = 0.1
     """Between two requests of a client, on average."""
+    reconfigures: bool = False
+    """Whether members leave, join, and get other parts."""
     recent: int = 500
     """Transactions that a leader keeps in memory for learners that lack them."""
     settings: dict[str, str] = field(default_factory=dict)
@@ -110,10 +113,7 @@ class Simulation:
         self.ledger = Ledger(self.zab, self.broke)
         self.testimony = Testimony()
         ensemble = parse_ensemble(
-            "\n".join(
-                f"server.{sid}=10.0.0.{sid}:2888:3888:{'participant' if sid <= scenario.servers else 'observer'}"
-                for sid in scenario.members
-            )
+            "\n".join(server_line(sid, votes=sid <= scenario.servers) for sid in scenario.members)
         )
         self.members = [
             Member(
@@ -135,7 +135,7 @@ class Simulation:
         at = {member.host.name: member for member in self.members}
         self.network.wire = Wire(at.get, (self.zab, Hearing(self.timeline, self.ledger.model, self.broke)))
         servers = ",".join(f"{member.host.address}:2181" for member in self.members)
-        self.clients = [
+        self.clients: list[Worker] = [
             Worker(
                 self.network.add(f"client-{n}", f"10.0.1.{n}"),
                 servers,
@@ -149,6 +149,21 @@ class Simulation:
             )
             for n in range(1, scenario.clients + 1)
         ]
+        if scenario.reconfigures:
+            administrator = Administrator(
+                ensemble,
+                self.members,
+                host=self.network.add("admin", "10.0.2.1"),
+                servers=servers,
+                chance=self._chance("administrator"),
+                trace=self.trace,
+                testimony=self.testimony,
+                committed=lambda: self.ledger.last_zxid,
+                broke=self.broke,
+                pause_s=scenario.pause_s,
+                session_timeout_s=4.0,
+            )
+            self.clients.append(administrator)
         self.nemesis = Nemesis(
             self.timeline,
             self.network,
@@ -159,6 +174,7 @@ class Simulation:
             self.trace,
             self.zab.forget,
             scenario.kinds,
+            members_change=scenario.reconfigures,
         )
 
     def _configuration(self, sid: int, directory: Path) -> ServerConfig:
@@ -171,6 +187,7 @@ class Simulation:
                 "snapCount": "60",
                 "preAllocSize": "16",
                 "maxClientCnxns": "0",
+                **({"reconfigEnabled": "true", "skipACL": "yes"} if self.scenario.reconfigures else {}),
                 **self.scenario.settings,
             }
         )

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from typing import Final, TypedDict, Unpack
 
+from corral.simulation.administrator import VOTERS_MIN
 from corral.simulation.run import Scenario
 
 SECONDS: Final = 15.0
@@ -38,4 +39,7 @@ def draw_scenario(seed: int, **given: Unpack[Given]) -> Scenario:
             "leaderServes": chance.choice(("yes", "yes", "yes", "no")),
         },
     )
-    return replace(drawn, **given)
+    scenario = replace(drawn, **given)
+    # Three voters stay always, so somebody else must be there who may go.
+    reconfigures = chance.random() < 0.3 and scenario.faults and len(scenario.members) > VOTERS_MIN
+    return replace(scenario, reconfigures=reconfigures)

@@ -94,6 +94,7 @@ class _Term:
     def __init__(self) -> None:
         self.has_history: set[int] = set()
         self.acknowledged: dict[int, int] = {}
+        self.committed = 0
 
 
 class Zab(Hearer):
@@ -216,6 +217,10 @@ class Zab(Hearer):
         if zxid >> 32 != state.epoch:
             return
         leader, term = conversation.leader, self._term(conversation, state)
+        if zxid <= term.committed:
+            # Told to one more learner. Whose word it took was decided then, by those who were members then.
+            return
+        term.committed = zxid
         able = {sid for sid, reached in term.acknowledged.items() if reached >= zxid}
         if self._disk(leader).has(zxid):
             able.add(leader.sid)

@@ -12,7 +12,7 @@ from tests.interop.peers import free_port
 from corral.quorum.election_links import ElectionLinks
 from corral.quorum.elector import Elector
 from corral.quorum.ensemble import Ensemble, parse_ensemble
-from corral.quorum.vote import Role, decode_notification
+from corral.quorum.vote import Notification, Role, Vote, decode_notification
 from corral.server.config import QuorumConfig
 
 PATIENCE_S = 20
@@ -122,6 +122,35 @@ def test_connection_that_takes_nothing_any_more_ends() -> None:
             for each in electors:
                 await each.close()
             assert limits == [3000, 3000]
+
+    asyncio.run(main())
+
+
+def test_desertion_is_remembered_until_the_next_election() -> None:
+    """It may come before anybody is told of the election itself."""
+
+    def looking(leader: int, round_number: int) -> bytes:
+        return Notification(Role.LOOKING, Vote(leader, 0, round_number, 0)).encode()
+
+    async def main() -> None:
+        elector = Elector(2, ensemble_on_free_ports(3))
+        await elector.start()
+        try:
+            electing = asyncio.create_task(elector.elect(0, 0))
+            await asyncio.sleep(0)
+            elector.links._received(1, looking(2, 1))
+            while elector.election.role is Role.LOOKING:
+                await asyncio.sleep(0.005)
+            elector.links._received(1, looking(3, 1))
+            told = [elector.is_deserted]
+            assert (await electing).role is Role.LEADING
+            again = asyncio.create_task(elector.elect(0, 0))
+            await asyncio.sleep(0)
+            told.append(elector.is_deserted)
+            again.cancel()
+            assert told == [True, False]
+        finally:
+            await elector.close()
 
     asyncio.run(main())
 

@@ -81,6 +81,8 @@ class Elector:
         """What this server brings to the election: its last zxid and its epoch."""
         self.deserted: Callable[[], None] = lambda: None
         """Called when this server is elected, leads nobody yet, and those who elected it look for another."""
+        self.is_deserted = False
+        """Whether that has happened since the last election."""
 
     async def start(self) -> None:
         """Listen for the others. Raises OSError."""
@@ -133,6 +135,7 @@ class Elector:
     async def elect(self, zxid: int, epoch: int) -> Elected:
         """Take part in an election until it has a result."""
         self._elected = self._loop.create_future()
+        self.is_deserted = False
         self._history = (zxid, epoch)
         self._look()
         return await self._elected
@@ -214,6 +217,7 @@ class Elector:
             if isinstance(output, Send):
                 self.links.send(output.to, output.notification.encode())
             elif isinstance(output, Deserted):
+                self.is_deserted = True
                 self.deserted()
             elif self._elected is not None and not self._elected.done():
                 log.info(

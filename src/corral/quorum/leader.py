@@ -181,6 +181,8 @@ class Leader:
         beginning = asyncio.get_running_loop().create_task(self._begin())
         self._tasks.add(beginning)
         self._elector.deserted = self._deserted
+        if self._elector.is_deserted:
+            self._deserted()
         either: list[asyncio.Future[Any]] = [beginning, self._over]
         await asyncio.wait(either, timeout=self._init_s, return_when=asyncio.FIRST_COMPLETED)
         if beginning.done():

@@ -41,7 +41,7 @@ WRITES: Final = 50
 """That must be acknowledged during a fault, and after it."""
 BATCH: Final = 200
 
-pytestmark = pytest.mark.timeout(SECONDS + 300)
+pytestmark = pytest.mark.timeout(2 * SECONDS + 300)
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +290,7 @@ def check(them: RealEnsemble, load: Load) -> None:
 
     async def main() -> list[dict[str, tuple[bytes, Stat]]]:
         trees = []
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(120 + SECONDS):
             async with corral.connect(them.address, connect_timeout=30) as zk:
                 await until_no_claims_are_left(zk)
             for member in them.members.values():

@@ -163,25 +163,33 @@ def test_each_leads_in_turn_and_nothing_is_lost(tmp_path: Path, layout: str, lea
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("layout", "observers"), [("AAA", "C"), ("CCC", "A"), ("888", "C"), ("CCC", "8")])
+@pytest.mark.parametrize(("layout", "observers"), [("AAA", "CC"), ("CCC", "A"), ("888", "C"), ("CCC", "8")])
 def test_observers_of_the_other_kind(tmp_path: Path, layout: str, observers: str) -> None:
+    """They show what is written elsewhere, take writes, and follow from one leader to the next with their clients."""
+
     async def main() -> None:
         async with mixed(tmp_path, layout, observers) as them:
             await them.start(1, 2, 3)
             async with corral.connect(them.hosts(1, 2, 3), session_timeout=20, connect_timeout=30) as zk:
                 await zk.ensure("/w")
                 await write(zk, Random(1), set(), 50)
-                await them.start(4)
+                await them.start(*range(4, 4 + len(observers)))
                 async with corral.connect(them.hosts(4), session_timeout=20, connect_timeout=30) as watching:
                     assert await them.mode(4) == "observer"
+                    session = watching.session
                     events = asyncio.get_running_loop().create_future()
                     await watching.get_children("/w", watch=events.set_result)
                     await write(zk, Random(2), set(), 50)
                     assert (await events).kind is corral.EventKind.CHILDREN_CHANGED
                     await write(watching, Random(3), set(), 50)
                     assert len(await watching.get_children("/w")) == 150
+                    leader = await them.leader()
+                    await them.stop(leader)
+                    await watching.persist(lambda: watching.set("/w", b"goes on"))
+                    assert watching.session is session
+                    await them.start(leader)
                 first, *others = await trees(them)
-                assert others == [first] * 3
+                assert others == [first] * (2 + len(observers))
 
     asyncio.run(main())
 

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from corral.quorum import broadcast
+from corral.quorum import broadcast, confirmation
 from corral.quorum.history import History, HistoryOnDisk, PromiseOnDisk, apply
+from corral.quorum.leader import Leader
 from corral.quorum.learner import Learning
 from corral.quorum.packets import ACK, pack_bare
 from corral.server.database import Database
 from corral.server.log_sync import LogSync
 from corral.server.sessions import SessionTracker
+from corral.simulation import workload
 from corral.storage.txnlog import TxnLogWriter, directory
 from corral.tree.datatree import DataTree
 
@@ -146,6 +148,26 @@ def sessions_never_expire(patch: Patch) -> None:
     patch.setattr(SessionTracker, "take_expired", lambda self, now_ms: [])
 
 
+def clocks_that_disagree(patch: Patch) -> None:
+    """No bug: a leader that is cut off believes for long that it leads, and the others soon that it does not."""
+    patch.setattr(workload, "READERS", 0.7)
+    for term, factor in ((Leader, 40.0), (Learning, 0.4)):
+        patch.setattr(term, "__init__", _patient(term.__init__, factor))
+
+
+def _patient(begin: Callable[..., None], factor: float) -> Callable[..., None]:
+    def patient(self: Leader | Learning, *args: Any, sync_limit: int, **named: Any) -> None:
+        begin(self, *args, sync_limit=int(factor * sync_limit), **named)
+
+    return patient
+
+
+def sync_answered_from_memory(patch: Patch) -> None:
+    """ZOOKEEPER-1675, 3600: a leader does not ask whether it still leads."""
+    clocks_that_disagree(patch)
+    patch.setattr(confirmation, "is_quorum", lambda ensembles, sids: True)
+
+
 def page_cache_believed(patch: Patch) -> None:
     """Recovery does not sync what it reads back."""
     patch.setattr(directory, "sync_log", lambda path, filesystem: None)
@@ -177,5 +199,6 @@ BUGS = (
     Bug(log_not_settled_before_election, ("partition", "kill"), 30),
     Bug(sessions_never_expire, ("kill client",), 5),
     Bug(page_cache_believed, ("kill", "lose power", "failing disk", "slow disk"), 100, pause_s=0.03),
+    Bug(sync_answered_from_memory, ("partition",), 80, clients=4, pause_s=0.15),
     Bug(ephemerals_left_behind, ("kill", "lose power"), 20),
 )

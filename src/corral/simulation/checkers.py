@@ -118,6 +118,11 @@ def _check_reads(model: Model, reads: Iterable[Read]) -> Iterator[str]:
     for each in reads:
         if not each.is_answered:
             continue
+        if 0 < each.as_of < each.seen:
+            yield (
+                f"{each.client} must not miss {each.seen:#x} and read {each.path} from a server that was at"
+                f" {each.as_of:#x}, at {each.ended_at:.6f}"
+            )
         past = model.pasts[each.path]
         who = f"{each.client} had seen {each.seen:#x}"
         if each.stat is None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REGISTERS: Final = tuple(f"/register-{n}" for n in range(4))
 QUEUE: Final = "/queue"
 MEMBERS: Final = "/members"
+READERS: Final = 0.1
+"""How many of the sessions only read: a write waits as long as there is no quorum."""
 
 
 _T = TypeVar("_T")
@@ -37,7 +39,7 @@ class Asked:
     client: str
     begun_at: float
     seen: int
-    """The newest zxid that the client knew of when it asked."""
+    """The newest zxid that the client knew of when it asked; of a linearizable read, the newest that was committed."""
     ended_at: float = field(default=math.inf, init=False)
     """When it was answered, if it was."""
     committed: int = field(default=0, init=False)
@@ -83,6 +85,8 @@ class Read(Asked):
     """None: there was no such znode."""
     data: bytes | None = field(default=None, init=False)
     names: frozenset[str] | None = field(default=None, init=False)
+    as_of: int = field(default=0, init=False)
+    """How far the server was at least, by what the client knew when it was answered."""
 
 
 @dataclass(slots=True)
@@ -132,6 +136,7 @@ class Worker:
         self._number = 0
         self._last_number = -1
         """That its newest sequential znode was given."""
+        self._only_reads = False
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -208,6 +213,7 @@ class Worker:
     async def _work(self, zk: Client) -> bool:
         """Do a number of things, or fewer if the session is lost."""
         number = self._chance.randint(5, 400)
+        self._only_reads = self._chance.random() < READERS
         for top in (*REGISTERS, QUEUE, MEMBERS):
             await self._attempt(zk, self._create(zk, top))
         for kind in ("persistent", "recursive"):
@@ -227,13 +233,15 @@ class Worker:
     def _draw(self, zk: Client) -> Awaitable[None]:
         chance = self._chance
         register, other = chance.sample(REGISTERS, 2)
+        if self._only_reads:
+            return self._get_newest(zk, register) if chance.random() < 0.5 else self._get(zk, register)
         operations: dict[Callable[[], Awaitable[None]], int] = {
             lambda: self._set(zk, register): 22,
             lambda: self._swap(zk, register): 8,
             lambda: self._set_both(zk, register, other): 5,
             lambda: self._get(zk, register): 20,
             lambda: self._get(zk, register, is_watched=True): 8,
-            lambda: self._get_after_sync(zk, register): 8,
+            lambda: self._get_newest(zk, register): 8,
             lambda: self._create(zk, f"{QUEUE}/n-", sequential=True): 9,
             lambda: self._create(zk, f"{MEMBERS}/{self._label()}", ephemeral=True): 5,
             lambda: self._take_from_queue(zk): 7,
@@ -329,8 +337,8 @@ class Worker:
 
     # Reading
 
-    def _begin_read(self, zk: Client, path: str) -> Read:
-        read = Read(self.host.name, self._now, zk.last_zxid, path)
+    def _begin_read(self, zk: Client, path: str, must_see: int = 0) -> Read:
+        read = Read(self.host.name, self._now, max(zk.last_zxid, must_see), path)
         self._testimony.reads.append(read)
         return read
 
@@ -342,9 +350,18 @@ class Worker:
         if is_watched:
             self._diary.is_set(watched, znode.stat.mzxid)
 
-    async def _get_after_sync(self, zk: Client, path: str) -> None:
-        await zk.sync(path)
-        await self._get(zk, path)
+    async def _get_newest(self, zk: Client, path: str) -> None:
+        """By either way: nothing may be missed that is committed when it begins."""
+        committed, session = self._committed(), zk.session
+        if self._number % 2:
+            read = self._begin_read(zk, path, committed)
+            read.data, read.stat = await self._answered(read, zk.get(path, linearizable=True))
+        else:
+            await zk.sync(path)
+            # The next session may begin at a member that lags behind.
+            read = self._begin_read(zk, path, committed if session is not None and zk.session is session else 0)
+            read.data, read.stat = await self._answered(read, zk.get(path))
+        read.as_of = zk.last_zxid
 
     async def _list(self, zk: Client, path: str, *, is_watched: bool) -> None:
         read = self._begin_read(zk, path)

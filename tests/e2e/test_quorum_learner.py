@@ -1,0 +1,268 @@
+"""What a learner says, and when: each a failure of Apache's server, by its number, that must not be repeated.
+
+The leader is played by the test, so that it can stop, lie, or go away at any word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.faulty_disk import FailingFileSystem
+from tests.scripted_leader import ScriptedLeader, creation, creations, path, scripted_leader, zxid
+
+from corral.quorum.packets import COMMIT, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
+from corral.storage.files import CURRENT_EPOCH, read_number
+from corral.storage.filesystem import REAL, FileSystem
+from corral.tree.datatree import DataTree
+
+
+def play(directory: Path, script: Callable[[ScriptedLeader], Awaitable[None]], filesystem: FileSystem = REAL) -> None:
+    async def main() -> None:
+        async with scripted_leader(directory, filesystem) as leader:
+            await script(leader)
+
+    asyncio.run(main())
+
+
+class HeldDisk(FileSystem):
+    """The real disk, whose syncs wait while they are held."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+        self.let.set()
+        self.began = threading.Event()
+
+    def sync_data(self, descriptor: int) -> None:
+        self.began.set()
+        self.let.wait(10)
+        super().sync_data(descriptor)
+
+
+def current_epoch(leader: ScriptedLeader) -> int | None:
+    return read_number(leader.peer.history.database.snapshot_directory / CURRENT_EPOCH)
+
+
+def test_zookeeper_3911_4643_4646_history_then_epoch_then_acknowledgement(tmp_path: Path) -> None:
+    """NEWLEADER is acknowledged, and currentEpoch written, only when what came before is on disk."""
+    disk = HeldDisk()
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.greet()
+        leader.stream.write(pack(PacketType.DIFF, zxid(3)))
+        disk.let.clear()
+        disk.began.clear()
+        leader.send_history(creations(1, 3))
+        leader.send_new_leader()
+        await asyncio.to_thread(disk.began.wait, 10)
+        answer = asyncio.ensure_future(leader.hear(PacketType.ACK))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert not answer.done()
+        assert current_epoch(leader) in (None, 0)
+        disk.let.set()
+        assert await answer == zxid(0)
+        assert current_epoch(leader) == 1
+
+    try:
+        play(tmp_path, script, disk)
+    finally:
+        disk.let.set()
+
+
+def test_zookeeper_4685_proposals_are_acknowledged_behind_new_leader(tmp_path: Path) -> None:
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.greet()
+        leader.stream.write(pack(PacketType.DIFF, zxid(0)))
+        leader.send_new_leader()
+        leader.stream.write(pack_transactions(PROPOSAL, creations(1, 3)))
+        assert await leader.hear(PacketType.ACK) == zxid(0)
+        assert [await leader.hear(PacketType.ACK) for _ in range(3)] == [zxid(1), zxid(2), zxid(3)]
+
+    play(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        pytest.param(pack(COMMIT, zxid(7)), id="4394: a commit of nothing"),
+        pytest.param(pack(PROPOSAL, *creation(1)) + pack(COMMIT, zxid(2)), id="a commit of another"),
+        pytest.param(pack_transactions(PROPOSAL, [creation(1), creation(3)]), id="4925: a hole"),
+    ],
+)
+def test_zookeeper_4394_4925_a_history_that_cannot_be_is_refused(tmp_path: Path, nonsense: bytes) -> None:
+    """The member begins anew, with what it had."""
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.greet()
+        leader.stream.write(pack(PacketType.DIFF, zxid(3)) + nonsense)
+        await leader.gone()
+        assert (await leader.greet()).zxid == 0
+        leader.stream.write(pack(PacketType.DIFF, zxid(3)))
+        leader.send_history(creations(1, 3))
+        leader.send_new_leader()
+        assert await leader.hear(PacketType.ACK) == zxid(0)
+        assert leader.znodes == {path(1), path(2), path(3)}
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_4785_who_is_killed_after_its_acknowledgement_has_what_it_acknowledged(tmp_path: Path) -> None:
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.greet()
+        leader.stream.write(pack(PacketType.DIFF, zxid(10)))
+        leader.send_history(creations(1, 10))
+        leader.send_new_leader()
+        assert await leader.hear(PacketType.ACK) == zxid(0)
+        await leader.restart()
+        told = await leader.greet()
+        assert told.zxid == zxid(10)
+        assert leader.znodes == {path(counter) for counter in range(1, 11)}
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_3642_a_tree_whose_leader_dies_is_on_disk_or_was_never_there(tmp_path: Path) -> None:
+    """Between SNAP and NEWLEADER; what follows is sent on top of what the member says that it has."""
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.greet()
+        tree = DataTree()
+        tree.insert(b"/from-the-tree", tree.nodes[b"/zookeeper"])
+        tree.last_zxid = zxid(5)
+        leader.send_tree(tree)
+        leader.stream.write(b"")
+        await asyncio.sleep(0)
+        leader.stream.abort()
+        told = (await leader.greet()).zxid
+        assert (b"/from-the-tree" in leader.znodes) == (told == zxid(5))
+        await leader.restart()
+        assert (await leader.greet()).zxid == told
+        assert (b"/from-the-tree" in leader.znodes) == (told == zxid(5))
+
+    play(tmp_path, script)
+
+
+@pytest.mark.parametrize("cut_bytes", [1, 20, 100])
+def test_zookeeper_3104_half_a_tree_is_none(tmp_path: Path, cut_bytes: int) -> None:
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 3))
+        leader.stream.abort()
+        await leader.greet(2)
+        tree = DataTree()
+        tree.last_zxid = zxid(5)
+        leader.send_tree(tree, cut_bytes=cut_bytes)
+        while leader.stream.unsent_bytes:
+            await asyncio.sleep(0.001)
+        leader.stream.abort()
+        assert (await leader.greet(2)).zxid == zxid(3)
+        assert leader.znodes == {path(1), path(2), path(3)}
+        await leader.restart()
+        assert (await leader.greet(2)).zxid == zxid(3)
+        assert leader.znodes == {path(1), path(2), path(3)}
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_5094_an_interrupted_truncation_leaves_memory_and_log_alike(tmp_path: Path) -> None:
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 6))
+        leader.stream.abort()
+        await leader.greet(2)
+        leader.stream.write(pack(PacketType.TRUNC, zxid(4)))
+        while leader.peer.history.last_zxid != zxid(4):
+            await asyncio.sleep(0.001)
+        leader.stream.abort()
+        assert (await leader.greet(2)).zxid == zxid(4)
+        # What the new leader sends on top of that leaves no gap, in memory or on disk.
+        leader.stream.write(pack(PacketType.DIFF, zxid(2, 2)))
+        leader.send_history(creations(1, 2, 2))
+        leader.send_new_leader(2)
+        assert await leader.hear(PacketType.ACK) == zxid(0, 2)
+        expected = {*(path(counter) for counter in range(1, 5)), path(1, 2), path(2, 2)}
+        assert leader.znodes == expected
+        await leader.restart()
+        assert (await leader.greet(3)).zxid == zxid(2, 2)
+        assert leader.znodes == expected
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_1154_1489_what_is_appended_after_a_truncation_follows_what_was_kept(tmp_path: Path) -> None:
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 6))
+        # Logged here, and committed nowhere.
+        leader.stream.write(pack_transactions(PROPOSAL, creations(7, 9)))
+        assert [await leader.hear(PacketType.ACK) for _ in range(3)] == [zxid(7), zxid(8), zxid(9)]
+        leader.stream.abort()
+        assert (await leader.greet(2)).zxid == zxid(9)
+        leader.stream.write(pack(PacketType.TRUNC, zxid(6)))
+        leader.send_history(creations(1, 3, 2))
+        leader.send_new_leader(2)
+        assert await leader.hear(PacketType.ACK) == zxid(0, 2)
+        leader.stream.write(pack_transactions(PROPOSAL, creations(4, 5, 2)))
+        assert [await leader.hear(PacketType.ACK) for _ in range(2)] == [zxid(4, 2), zxid(5, 2)]
+        await leader.restart()
+        assert (await leader.greet(3)).zxid == zxid(5, 2)
+        assert leader.znodes == {
+            *(path(counter) for counter in range(1, 7)),
+            *(path(counter, 2) for counter in range(1, 6)),
+        }
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_2355_half_a_proposal_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 2))
+        whole = pack_transactions(PROPOSAL, creations(3, 4))
+        leader.stream.write(whole[:-10])
+        assert await leader.hear(PacketType.ACK) == zxid(3)
+        leader.stream.abort()
+        assert (await leader.greet(2)).zxid == zxid(3)
+        assert leader.znodes == {path(1), path(2), path(3)}
+        # Nobody else has the third: the new leader takes it back.
+        leader.stream.write(pack(PacketType.TRUNC, zxid(2)))
+        leader.send_new_leader(2)
+        assert await leader.hear(PacketType.ACK) == zxid(0, 2)
+        assert leader.znodes == {path(1), path(2)}
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_3701_a_truncation_that_fails_is_not_passed_over(tmp_path: Path) -> None:
+    """The member stops, and says why; when there is space again it starts with what it had."""
+    disk = FailingFileSystem()
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 6))
+        leader.stream.abort()
+        await leader.greet(2)
+        disk.fail("truncate", lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        leader.stream.write(pack(PacketType.TRUNC, zxid(4)))
+        leader.send_new_leader(2)
+        await leader.peer.stopped.wait()
+        assert "No space left" in str(leader.peer.failed)
+        assert current_epoch(leader) == 1
+        disk.failures.clear()
+        await leader.restart()
+        assert (await leader.greet(2)).zxid == zxid(6)
+
+    play(tmp_path, script, disk)
+
+
+def test_a_commit_that_comes_before_its_proposals_ends_the_term(tmp_path: Path) -> None:
+    """Out of order, the log could not be believed any more."""
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 2))
+        leader.stream.write(pack_transactions(PROPOSAL, creations(3, 4)) + pack_bare(COMMIT, [zxid(4)]))
+        await leader.peer.stopped.wait()
+        assert "the oldest proposal here is" in str(leader.peer.failed)
+
+    play(tmp_path, script)

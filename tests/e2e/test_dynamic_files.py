@@ -240,6 +240,28 @@ def test_what_was_proposed_needs_both_quorums_after_a_start(tmp_path: Path) -> N
     asyncio.run(main())
 
 
+def test_a_leader_that_loses_its_vote_by_what_was_proposed_leaves_the_lead_to_others(tmp_path: Path) -> None:
+    """Found by simulation: it led on, and who only knew the new members never found a leader."""
+
+    async def main() -> None:
+        async with written(tmp_path) as them:
+            await them.start(1, 2, 3)
+            await them.serving(1, 2, 3)
+            await them.stop(1, 2, 3)
+            lines = [them.line(1), them.line(2), them.line(3, "observer"), "version=100000007"]
+            for sid in (1, 2, 3):
+                them.file(sid).with_name("zoo.cfg.dynamic.next").write_text("\n".join(lines))
+            await them.start(1, 2, 3)
+            while them.peers[3].role is not Role.OBSERVING:
+                await asyncio.sleep(0.01)
+            await them.serving(1, 2, 3)
+            assert await them.leader() in (1, 2)
+            async with client(them.hosts(3)) as zk:
+                assert await voters(zk) == {1, 2}
+
+    asyncio.run(main())
+
+
 class ReadOnly(FailingFileSystem):
     """Nothing can be written to one directory."""
 

@@ -252,6 +252,10 @@ class Leader:
         self._serving(self.epoch)
         self._started.set()
         log.info("server %d leads epoch %d", self.me, self.epoch)
+        if self.me not in election.committed.voters:
+            # It was elected by the old members, and has brought the new ones into force; these elect one of theirs.
+            told = "it has no vote among the new members"
+            asyncio.get_running_loop().call_later(self._tick_s, self._give_up, told)
 
     def _learners_in_step(self) -> LearnersInStep:
         in_step = [each for each in self.learners.values() if each.is_in_step]

@@ -231,6 +231,8 @@ class Learning:
         if self._new_members is not None:
             self._elector.activate(self._new_members)
             self._check_part()
+            if self.leader not in self._elector.election.committed.voters:
+                raise LeaderLostError(f"server {self.leader} has no vote among the new members")
         self.history.show(self._elector.election.committed)
         await self._start_serving()
 

@@ -394,6 +394,9 @@ def check_number(server_id: int | None, members: Mapping[int, Member], data_dir:
         raise ConfigError(f"the number {server_id} in {path} is none of the servers, {numbers}")
 
 
+EXTENDED_SERVER_ID_MAX: Final = 254
+"""With extended types, session ids that begin with 0xff are none (source: EphemeralType.validateServerId)."""
+
 GROUPS: Final[Mapping[str, type]] = {
     "storage": StorageConfig,
     "tree": TreeConfig,
@@ -469,6 +472,12 @@ class ServerConfig:
                 "minSessionTimeout",
                 "maxSessionTimeout",
                 "tickTime",
+            )
+        if self.tree.extended_types_enabled and (self.server_id or 0) > EXTENDED_SERVER_ID_MAX:
+            raise ConfigError(
+                f"the number {self.server_id} in {self.data_dir / 'myid'} is above {EXTENDED_SERVER_ID_MAX}: with"
+                " extendedTypesEnabled its sessions' ephemerals would be taken for znodes with a time to live",
+                "extendedTypesEnabled",
             )
         if self.is_member:
             check_number(self.server_id, self.quorum.members, self.data_dir)

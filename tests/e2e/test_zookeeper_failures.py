@@ -1,0 +1,97 @@
+"""Failures of Apache's server, by their numbers, that no other test is about."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.e2e import raw
+from tests.e2e.test_quorum_peers import client, members
+from tests.scripted_leader import creations, path, scripted_leader
+
+import corral
+from corral.jute.errors import ErrorCode
+from corral.jute.ops import OpCode
+from corral.jute.owner import OwnerKind, OwnerRules
+from corral.jute.records import PathVersionRequest
+from corral.quorum import serving
+from corral.quorum.ensemble import parse_ensemble
+from corral.quorum.vote import Notification, Role, Vote, decode_notification
+from corral.server.config import ConfigError, from_properties
+from corral.server.config.model import EXTENDED_SERVER_ID_MAX
+from corral.server.sessions import first_session_id
+from corral.storage.files import list_snapshots
+from corral.testing import Server
+
+
+def test_zookeeper_2623_a_check_sent_alone_leaves_nothing_that_cannot_be_replayed(tmp_path: Path) -> None:
+    with Server(data_dir=tmp_path) as server:
+        with raw.Client(server.port) as asking:
+            assert asking.ask(OpCode.CREATE, raw.create(b"/a")).error == 0
+            for version in (0, 7):
+                answer = asking.ask(OpCode.CHECK, PathVersionRequest(b"/a", version))
+                assert answer.error == ErrorCode.UNIMPLEMENTED
+            assert asking.ask(OpCode.SET_DATA, raw.set_data(b"/a", b"after")).error == 0
+        server.kill()
+        server.restart()
+        with corral.sync.connect(server.address) as zk:
+            assert zk.get("/a").data == b"after"
+
+
+def test_zookeeper_2678_who_is_told_the_difference_takes_no_snapshot_before_it_joins(tmp_path: Path) -> None:
+    """Writing down a large tree once more takes longer than there is time to join."""
+
+    async def main() -> None:
+        async with scripted_leader(tmp_path) as leader:
+            directory = leader.peer.history.database.snapshot_directory
+            before = list_snapshots(directory)
+            await leader.bring_into_step(creations(1, 50))
+            assert list_snapshots(directory) == before
+            assert path(50) in leader.znodes
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("number", [1, 127, 128, 200, EXTENDED_SERVER_ID_MAX])
+def test_zookeeper_2901_ephemerals_are_ephemerals_whatever_the_servers_number(number: int) -> None:
+    for rules in (OwnerRules(), OwnerRules(extended_types=True)):
+        for now_ms in (0, 1_700_000_000_000):
+            assert rules.kind(first_session_id(number, now_ms)) is OwnerKind.EPHEMERAL
+
+
+def test_zookeeper_2901_a_number_whose_sessions_would_look_like_times_to_live_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "myid").write_text("255")
+    properties = {"dataDir": str(tmp_path), "clientPort": "2181"}
+    assert from_properties(properties).server_id == 255
+    with pytest.raises(ConfigError, match=r"the number 255 in .* is above 254"):
+        from_properties({**properties, "extendedTypesEnabled": "true"})
+
+
+def test_zookeeper_1277_2789_an_epoch_whose_counter_is_used_up_is_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is acknowledged beyond it, and nothing is lost."""
+    monkeypatch.setattr(serving, "LAST_COUNTER", 0x1F)
+
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                first = them.peers[await them.leader()].history.current_epoch
+                for number in range(80):
+                    await zk.persist(partial(zk.create, f"/{number}"))
+                assert them.peers[await them.leader()].history.current_epoch >= first + 2
+            for tree in await them.trees():
+                assert {b"/%d" % number for number in range(80)} <= tree.keys()
+
+    asyncio.run(main())
+
+
+def test_zookeeper_4787_a_host_name_beyond_ascii_travels_with_a_vote() -> None:
+    ensemble = parse_ensemble("server.1=zürich:2888:3888:participant\nserver.2=東京:2888:3888:participant")
+    told = Notification(Role.LOOKING, Vote(1, 0, 1, 0), config=ensemble.to_text())
+    heard = decode_notification(told.encode())
+    assert heard == told
+    assert parse_ensemble(heard.config) == ensemble

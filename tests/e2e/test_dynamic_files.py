@@ -352,6 +352,27 @@ def test_client_port_moves(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_client_port_that_is_taken_is_reported_and_the_old_one_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with written(tmp_path) as them:
+            await them.start(1, 2, 3)
+            await them.serving(1, 2, 3)
+            with socket.socket() as squatter:
+                squatter.bind(("127.0.0.1", 0))
+                squatter.listen()
+                taken = squatter.getsockname()[1]
+                async with client(them.hosts(2)) as zk:
+                    await zk.reconfig(joining=[them.line(1).replace(f":{them.ports[1]}", f":{taken}")])
+                while f"clients are not taken on port {taken}" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            async with client(them.hosts(1)) as zk:
+                await zk.create("/still-here")
+
+    asyncio.run(main())
+
+
 def test_a_member_moves_to_other_ports(tmp_path: Path) -> None:
     async def main() -> None:
         async with written(tmp_path) as them:

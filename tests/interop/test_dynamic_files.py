@@ -16,7 +16,8 @@ from tests.interop.peers import ApacheServer, four_letter_word
 import corral
 from corral.quorum.ensemble import parse_ensemble
 
-PATIENCE_S = 100
+PATIENCE_S = 200
+pytestmark = pytest.mark.timeout(2 * PATIENCE_S)
 SETTINGS = {
     "tickTime": "200",
     "maxSessionTimeout": "60000",

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.interop.test_dynamic_files import BothKinds, both_kinds
+import pytest
+from tests.interop.test_dynamic_files import PATIENCE_S, BothKinds, both_kinds
 
 import corral
 from corral.client import Client
@@ -16,6 +17,7 @@ from corral.client.results import decode_znode
 from corral.jute.ops import OpCode
 from corral.jute.records import ReconfigRequest
 
+pytestmark = pytest.mark.timeout(2 * PATIENCE_S)
 SUPER_DIGEST = "super:xQJmxLMiHGwaqBvst5y6rkB6HQs="
 """The id that the password ``admin`` gives."""
 FOUR = "server.4=127.0.0.1:21:22;127.0.0.1:23"

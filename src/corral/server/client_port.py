@@ -70,14 +70,18 @@ class ClientPort:
         try:
             await self._listen_soon(host, port)
         except OSError as error:
-            log.warning(
-                "clients are still taken on port %d: port %d of %s: %s", old_port, port, host or "*", error.strerror
-            )
+            log.warning("clients are not taken on port %d of %s: %s", port, host or "all addresses", error.strerror)
             if port == old_port:
-                await self._listen_soon(old_host, old_port)
+                await self._take_back(old_host, old_port)
         else:
             before.close()
             log.info("clients are taken on port %d of %s", port, host or "all addresses")
+
+    async def _take_back(self, host: str | None, port: int) -> None:
+        try:
+            await self._listen_soon(host, port)
+        except OSError as error:
+            log.critical("clients are not taken any more: port %d is gone: %s", port, error.strerror)
 
     async def _listen_soon(self, host: str | None, port: int) -> None:
         """As :meth:`_listen`, with patience for a port that is being given back."""

@@ -28,6 +28,8 @@ ALL_WORDS = {"4lw.commands.whitelist": "*"}
 async def begin(them: Members) -> int:
     """Start all; returns the zxid of the first transaction. (Of an epoch without any, only the leader knows.)"""
     await them.start(*them.ports)
+    while any(each.server is None for each in them.peers.values()):
+        await asyncio.sleep(0.005)
     async with client(them.hosts()) as zk:
         await zk.create("/first")
     return await settled(them)

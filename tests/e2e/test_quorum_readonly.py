@@ -53,6 +53,13 @@ def reader(hosts: str, session_timeout: float = 5) -> Client:
     return corral.connect(hosts, session_timeout=session_timeout, read_only=True, backoff_first=0.01, backoff_max=0.05)
 
 
+async def reached(zk: Client, wanted: State) -> None:
+    """Wait until a client is in a state."""
+    async for state in zk.states():
+        if state is wanted:
+            return
+
+
 async def connect(
     connections: ExitStack,
     port: int,
@@ -106,9 +113,7 @@ def test_what_was_there_is_read_until_there_is_a_leader_again(tmp_path: Path) ->
                 changed = asyncio.Event()
                 await zk.get("/a", watch=lambda event: changed.set())
                 await them.start(2, 3)
-                async for state in zk.states():
-                    if state is State.CONNECTED:
-                        break
+                await reached(zk, State.CONNECTED)
                 assert zk.session is not None
                 assert not zk.session.read_only
                 await zk.set("/a", b"new")
@@ -162,21 +167,17 @@ def test_on_the_small_side_of_a_partition_reads_go_on(*, leads: bool) -> None:
             while ensemble.tree(alone) != {"/a": b"old"}:
                 await asyncio.sleep(0.01)
             ensemble.partition({alone}, rest)
+            # What follows another leader has other local sessions.
+            ensemble.leader(*rest)
             async with reader(ensemble.addresses[alone]) as here, client(hosts) as there:
-                if here.state is State.CONNECTED:
-                    # It has not noticed yet.
-                    await here.lost()
-                    async for state in here.states():
-                        if state is State.CONNECTED_READ_ONLY:
-                            break
+                # At first the member may not have noticed.
+                await reached(here, State.CONNECTED_READ_ONLY)
                 await there.persist(lambda: there.set("/a", b"new"))
                 assert (await here.get("/a")).data == b"old"
                 with pytest.raises(corral.NotReadOnlyError):
                     await here.set("/a", b"other")
                 ensemble.heal()
-                async for state in here.states():
-                    if state is State.CONNECTED:
-                        break
+                await reached(here, State.CONNECTED)
                 await here.sync()
                 assert (await here.get("/a")).data == b"new"
 

@@ -6,23 +6,40 @@ Most have been real ones, of Apache's server; the numbers are those of its track
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from corral.client import Client
+from corral.jute.errors import BadVersionError
+from corral.jute.ops import OpCode
 from corral.quorum import broadcast, confirmation
+from corral.quorum.counting import Acknowledgements
 from corral.quorum.history import History, HistoryOnDisk, PromiseOnDisk, apply
-from corral.quorum.leader import Leader
+from corral.quorum.leader import Leader, Learner
 from corral.quorum.learner import Learning
-from corral.quorum.packets import ACK, pack_bare
+from corral.quorum.packets import ACK, PacketType, pack, pack_bare
+from corral.quorum.serving import LeaderServer, LearnerSessions
+from corral.quorum.snapshot_stream import SnapshotStream
+from corral.quorum.sync_plan import plan_sync
+from corral.quorum.vote import Vote
+from corral.server.connection import Connection
 from corral.server.database import Database
+from corral.server.handshake import Handshakes
 from corral.server.log_sync import LogSync
+from corral.server.reads import READS
 from corral.server.sessions import SessionTracker
 from corral.simulation import workload
+from corral.simulation.invariants import Invariant
+from corral.simulation.machine import SimulatedClock
+from corral.simulation.run import Scenario
 from corral.storage.txnlog import TxnLogWriter, directory
+from corral.storage.txnlog.ending import Ending, EndKind, examine_ending
 from corral.tree.datatree import DataTree
+from corral.tree.pending import PendingStates
 
 Patch = pytest.MonkeyPatch
 
@@ -34,16 +51,35 @@ class Bug:
     make: Callable[[Patch], None]
     kinds: tuple[str, ...]
     within: int
+    finds: Invariant
+    """What must be said to be violated, before anything else."""
     servers: int = 3
     clients: int = 3
     seconds: float = 20.0
     pause_s: float = 0.1
+    observers: int = 0
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def scenario(self) -> Scenario:
+        """In which it is looked for."""
+        return Scenario(
+            self.servers,
+            self.observers,
+            self.clients,
+            self.seconds,
+            kinds=self.kinds,
+            pause_s=self.pause_s,
+            settings=dict(self.settings),
+        )
 
     @property
     def name(self) -> str:
         return self.make.__name__.replace("_", " ")
 
 
+NO_DIGESTS = (("digest.enabled", "false"),)
+"""For what digests tell before anything else does."""
 POWER = ("lose power", "lose power in a call", "lose power everywhere")
 
 
@@ -192,19 +228,280 @@ def ephemerals_left_behind(patch: Patch) -> None:
     patch.setattr(DataTree, "_close_session", careless)
 
 
+def served_before_the_leader_says_so(patch: Patch) -> None:
+    """A follower takes clients while the leader still waits for a quorum to have its history."""
+
+    async def hasty(self: Learning) -> None:
+        self.history.show(self._elector.election.committed)
+        await self._start_serving()
+        while (packet := await self._stream.read()).type != PacketType.UP_TO_DATE:
+            self._take([packet])
+
+    patch.setattr(Learning, "_become_served", hasty)
+
+
+def who_is_brought_into_step_misses_what_is_proposed(patch: Patch) -> None:
+    """The published proof's first find: proposals go only to those that are in step already."""
+    send = Learner.send
+
+    def careless(self: Learner, data: bytes) -> None:
+        if self._held is None:
+            send(self, data)
+
+    patch.setattr(Learner, "send", careless)
+
+
+def first_that_a_learner_lacks_is_left_out(patch: Patch) -> None:
+    """ZOOKEEPER-4785: a DIFF with a hole where it begins."""
+
+    def careless(*arguments: Any, **options: Any) -> Any:
+        plan = plan_sync(*arguments, **options)
+        return plan._replace(transactions=plan.transactions[1:])
+
+    patch.setattr("corral.quorum.leader.plan_sync", careless)
+
+
+def batch_acknowledged_by_its_last_transaction(patch: Patch) -> None:
+    """One ACK for many proposals."""
+    patch.setattr("corral.quorum.learner.pack_bare", lambda kind, zxids: pack(kind, list(zxids)[-1]))
+
+
+def epoch_promised_twice(patch: Patch) -> None:
+    """A member takes for its promise the epoch that it has entered."""
+    patch.setattr(History, "accepted_epoch", property(lambda self: self.current_epoch))
+
+
+def promises_not_waited_for(patch: Patch) -> None:
+    """Who is elected leads, whoever has promised to follow."""
+    made = 0
+
+    def make(ensembles: Any) -> Acknowledgements:
+        nonlocal made
+        made += 1
+        acknowledgements = Acknowledgements(ensembles)
+        if made % 2:
+            acknowledgements.enough.set_result(None)
+        return acknowledgements
+
+    patch.setattr("corral.quorum.leader.Acknowledgements", make)
+
+
+def transaction_stamped_with_the_followers_time(patch: Patch) -> None:
+    """What is logged and applied is not what was proposed."""
+    take = Learning._take_proposals
+
+    def stamped(self: Learning, proposals: Sequence[tuple[int, bytes]]) -> None:
+        now = self.history.database.machine.clock.wall_ms().to_bytes(8, "big", signed=True)
+        take(self, [(zxid, entry[:20] + now + entry[28:]) for zxid, entry in proposals])
+
+    patch.setattr(Learning, "_take_proposals", stamped)
+
+
+def histories_not_compared(patch: Patch) -> None:
+    """ZOOKEEPER-1154, 1156: the largest id wins the election, and its leader cuts off what others have more."""
+    patch.setattr(Vote, "beats", lambda self, other, ensemble: self.leader > other.leader)
+    patch.setattr(Leader, "_state", property(lambda self: (1 << 31, 1 << 62), lambda self, value: None), raising=False)
+
+
+def digest_not_in_the_tree_that_is_sent(patch: Patch) -> None:
+    """Who gets the whole tree begins to count its digest from nothing."""
+    tree_of = SnapshotStream.tree
+
+    def without(self: SnapshotStream, *arguments: Any, **options: Any) -> DataTree:
+        tree = tree_of(self, *arguments, **options)
+        tree.digest = 0
+        return tree
+
+    patch.setattr(SnapshotStream, "tree", without)
+
+
+def prepared_from_what_is_applied(patch: Patch) -> None:
+    """What is on its way to the disk is not looked at."""
+    patch.setattr(PendingStates, "hand_over", lambda self: (self.gathered.clear(), self.settled.clear()))
+
+
+def counter_of_children_not_in_the_tree_that_is_sent(patch: Patch) -> None:
+    """A sequence number is given out again after a SNAP: the counter begins with the number of children."""
+    tree_of = SnapshotStream.tree
+
+    def without(self: SnapshotStream, *arguments: Any, **options: Any) -> DataTree:
+        tree = tree_of(self, *arguments, **options)
+        queue = tree.nodes.get(b"/queue")
+        if queue is not None and queue.children is not None:
+            queue.children.cversion = len(queue.children.paths)
+            queue.children.stale = True
+        return tree
+
+    patch.setattr(SnapshotStream, "tree", without)
+
+
+def owners_not_in_the_tree_that_is_sent(patch: Patch) -> None:
+    """ZOOKEEPER-1208: who has got its tree from another leader does not know which znodes end with a session."""
+    tree_of = SnapshotStream.tree
+
+    def without(self: SnapshotStream, *arguments: Any, **options: Any) -> DataTree:
+        tree = tree_of(self, *arguments, **options)
+        tree.ephemerals.clear()
+        return tree
+
+    patch.setattr(SnapshotStream, "tree", without)
+
+
+def learner_does_not_tell_whom_it_has_heard(patch: Patch) -> None:
+    """The leader lets sessions expire whose clients are well, and connected elsewhere."""
+    patch.setattr(LearnerSessions, "take_touched", lambda self: b"")
+
+
+def sessions_expire_by_the_wall_clock(patch: Patch) -> None:
+    """Somebody sets the clock, and sessions are over."""
+    patch.setattr(SimulatedClock, "monotonic_ms", lambda self: self.wall_ms())
+
+
+def writes_asked_again(patch: Patch) -> None:
+    """A client repeats what it has no answer to when the connection is back."""
+    submit = Client.submit
+
+    def again(self: Client, *arguments: Any, repeatable: bool, **options: Any) -> Any:
+        return submit(self, *arguments, repeatable=True, **options)
+
+    patch.setattr(Client, "submit", again)
+
+
+def request_of_a_session_that_has_moved_is_done(patch: Patch) -> None:
+    """What was still on its way over another member comes after what the client has asked since."""
+    patch.setattr(LeaderServer, "_has_moved", lambda self, session, owner: False)
+
+
+def client_that_has_seen_more_is_served(patch: Patch) -> None:
+    """lastZxidSeen is not looked at: a client goes back in time when it changes servers."""
+    connect = Handshakes._connect
+
+    def careless(self: Handshakes, connection: Any, request: Any) -> None:
+        request.last_zxid_seen = 0
+        connect(self, connection, request)
+
+    patch.setattr(Handshakes, "_connect", careless)
+
+
+def condition_on_the_next_version(patch: Patch) -> None:
+    """A write is refused because the znode does not have the version yet that it would make."""
+
+    def next_version(current: int, expected: int) -> int:
+        if expected not in (-1, current + 1):
+            raise BadVersionError
+        return current + 1
+
+    patch.setattr("corral.tree.prepare._next_version", next_version)
+
+
+def watches_not_set_anew(patch: Patch) -> None:
+    """setWatches is answered and forgotten: a session that moves loses its watches."""
+    for operation in (OpCode.SET_WATCHES, OpCode.SET_WATCHES2):
+        patch.setitem(READS, operation, lambda server, connection, body: b"")
+
+
+def watches_fire_twice(patch: Patch) -> None:
+    """Everybody is told of everything once more."""
+    deliver = Connection.deliver
+
+    def twice(self: Connection, *event: Any) -> None:
+        deliver(self, *event)
+        deliver(self, *event)
+
+    patch.setattr(Connection, "deliver", twice)
+
+
+def events_come_after_replies(patch: Patch) -> None:
+    """An event waits for the next turn of the loop, and replies overtake it."""
+    deliver = Connection.deliver
+
+    def later(self: Connection, *event: Any) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(deliver, self, *event)
+        loop.call_soon(self.server.pipeline.flush)
+
+    patch.setattr(Connection, "deliver", later)
+
+
+def watches_told_of_what_was_before(patch: Patch) -> None:
+    """What a member applies before it serves is kept for those who watch later: found by these simulations."""
+    apply_whole = DataTree.apply
+
+    def noting(self: DataTree, *transaction: Any) -> bytes:
+        self.notes_changes = True
+        return apply_whole(self, *transaction)
+
+    patch.setattr(DataTree, "apply", noting)
+
+
+def damage_taken_for_the_end(patch: Patch) -> None:
+    """Whatever cannot be read in a log is what a crash has left."""
+
+    def careless(*arguments: Any) -> Ending:
+        return replace(examine_ending(*arguments), kind=EndKind.CLEAN)
+
+    patch.setattr("corral.storage.txnlog.reader.examine_ending", careless)
+
+
+def torn_end_stops_the_start(patch: Patch) -> None:
+    """ZOOKEEPER-2332, 1621: what a crash has left of its last write is taken for damage."""
+
+    def strict(*arguments: Any) -> Ending:
+        ending = examine_ending(*arguments)
+        if ending.kind is EndKind.TORN:
+            raise OSError(errno.EINVAL, "the log is cut off")
+        return ending
+
+    patch.setattr("corral.storage.txnlog.reader.examine_ending", strict)
+
+
 BUGS = (
-    Bug(acknowledged_before_fsync, (*POWER, "slow disk"), 60, pause_s=0.03),
-    Bug(log_never_synced, POWER, 30),
-    Bug(follower_acknowledges_what_it_has_not_logged, ("lose power everywhere", "slow disk"), 60, pause_s=0.03),
-    Bug(epoch_written_before_history, ("lose power in a call", "lose power", "kill", "partition"), 200),
-    Bug(new_leader_acknowledged_before_history, (*POWER, "partition"), 300),
-    Bug(committed_without_quorum, ("partition", "kill"), 10),
-    Bug(promise_not_kept, ("partition", "kill", "pause"), 30),
-    Bug(snapshot_kept_after_truncation, ("partition", "kill", "cut one way"), 100),
-    Bug(hole_in_recent_history, ("partition", "kill"), 30),
-    Bug(log_not_settled_before_election, ("partition", "kill"), 30),
-    Bug(sessions_never_expire, ("kill client",), 5),
-    Bug(page_cache_believed, ("kill", "lose power", "failing disk", "slow disk"), 100, pause_s=0.03),
-    Bug(sync_answered_from_memory, ("partition", "isolate the leader"), 60, clients=6, pause_s=0.2),
-    Bug(ephemerals_left_behind, ("kill", "lose power"), 20),
+    Bug(acknowledged_before_fsync, (*POWER, "slow disk"), 5, Invariant.DURABLE_ACK, pause_s=0.03),
+    Bug(log_never_synced, POWER, 5, Invariant.DURABLE_ACK),
+    Bug(follower_acknowledges_what_it_has_not_logged, ("slow disk",), 5, Invariant.DURABLE_ACK),
+    Bug(new_leader_acknowledged_before_history, (*POWER, "partition"), 10, Invariant.DURABLE_HISTORY),
+    Bug(promise_not_kept, ("partition", "kill", "pause"), 5, Invariant.DURABLE_PROMISE),
+    Bug(epoch_promised_twice, ("kill", "partition"), 20, Invariant.STATE_CONSISTENT),
+    Bug(promises_not_waited_for, ("kill", "partition"), 20, Invariant.LEADERSHIP, servers=5),
+    Bug(committed_without_quorum, ("partition", "kill"), 5, Invariant.COMMIT_COMPLETENESS),
+    Bug(log_not_settled_before_election, ("partition", "kill"), 30, Invariant.PROCESS_CONSISTENCY),
+    Bug(served_before_the_leader_says_so, ("kill", "slow link", "pause"), 20, Invariant.MESSAGE_LEGAL, servers=5),
+    Bug(first_that_a_learner_lacks_is_left_out, ("kill",), 5, Invariant.PROPOSAL_CONSISTENT, pause_s=0.03),
+    Bug(who_is_brought_into_step_misses_what_is_proposed, ("kill",), 5, Invariant.COMMIT_CONSISTENT, pause_s=0.03),
+    Bug(batch_acknowledged_by_its_last_transaction, ("kill",), 5, Invariant.ACK_CONSISTENT),
+    Bug(transaction_stamped_with_the_followers_time, ("clock",), 5, Invariant.INTEGRITY),
+    Bug(hole_in_recent_history, ("partition", "kill"), 20, Invariant.PREFIX_CONSISTENCY),
+    Bug(histories_not_compared, ("kill", "partition"), 20, Invariant.PRIMARY_INTEGRITY),
+    Bug(epoch_written_before_history, ("lose power in a call", "partition"), 60, Invariant.DURABLE_HISTORY),
+    Bug(digest_not_in_the_tree_that_is_sent, ("kill", "partition"), 20, Invariant.DIGEST),
+    Bug(prepared_from_what_is_applied, ("kill",), 5, Invariant.SEQUENTIAL, pause_s=0.03),
+    Bug(counter_of_children_not_in_the_tree_that_is_sent, ("kill",), 20, Invariant.SEQUENCE, settings=NO_DIGESTS),
+    Bug(owners_not_in_the_tree_that_is_sent, ("kill", "kill client"), 20, Invariant.EPHEMERAL),
+    Bug(learner_does_not_tell_whom_it_has_heard, ("kill",), 5, Invariant.SESSION),
+    Bug(sessions_expire_by_the_wall_clock, ("clock",), 20, Invariant.SESSION),
+    Bug(writes_asked_again, ("break connections",), 5, Invariant.ACKNOWLEDGED, pause_s=0.03),
+    Bug(request_of_a_session_that_has_moved_is_done, ("break connections", "slow link"), 50, Invariant.CLIENT_ORDER),
+    Bug(
+        client_that_has_seen_more_is_served,
+        ("slow link", "break connections"),
+        30,
+        Invariant.READ,
+        clients=6,
+        pause_s=0.03,
+    ),
+    Bug(condition_on_the_next_version, ("kill",), 5, Invariant.REFUSAL),
+    Bug(watches_not_set_anew, ("break connections",), 5, Invariant.WATCH),
+    Bug(watches_fire_twice, ("kill",), 5, Invariant.WATCH),
+    Bug(events_come_after_replies, ("kill",), 5, Invariant.WATCH),
+    Bug(watches_told_of_what_was_before, ("kill",), 20, Invariant.WATCH),
+    Bug(
+        sync_answered_from_memory, ("partition", "isolate the leader"), 60, Invariant.READ, clients=6, pause_s=0.2
+    ),
+    Bug(sessions_never_expire, ("kill client",), 5, Invariant.LIVENESS),
+    Bug(ephemerals_left_behind, ("kill",), 5, Invariant.DIGEST),
+    Bug(ephemerals_left_behind, ("kill",), 5, Invariant.REPLICAS, settings=NO_DIGESTS),
+    Bug(damage_taken_for_the_end, ("bad sector", "kill"), 20, Invariant.DAMAGE),
+    Bug(torn_end_stops_the_start, POWER, 20, Invariant.PROGRAM),
+    Bug(snapshot_kept_after_truncation, ("partition", "kill", "cut one way"), 100, Invariant.PROGRAM),
+    Bug(page_cache_believed, ("kill", "lose power", "failing disk", "slow disk"), 100, Invariant.PROGRAM, pause_s=0.03),
 )

@@ -28,6 +28,7 @@ def check_history(model: Model, testimony: Testimony, broke: Broke) -> None:
     for invariant, found in (
         (Invariant.ACKNOWLEDGED, _check_writes(model, testimony.writes)),
         (Invariant.REAL_TIME, _check_real_time(model, testimony.writes)),
+        (Invariant.CLIENT_ORDER, _check_client_order(model, testimony.writes)),
         (Invariant.REFUSAL, _check_refusals(model, testimony.writes)),
         (Invariant.READ, _check_reads(model, testimony.reads)),
         (Invariant.EPHEMERAL, _check_ephemerals(model)),
@@ -88,6 +89,18 @@ def _check_real_time(model: Model, writes: Iterable[Write]) -> Iterator[str]:
             newest = max(newest, zxid)
         elif zxid <= newest:
             yield f"{each.client}'s write {zxid:#x} began after {newest:#x} was acknowledged"
+
+
+def _check_client_order(model: Model, writes: Iterable[Write]) -> Iterator[str]:
+    """What a session asks for first is done first, acknowledged or not."""
+    newest: dict[int, int] = {}
+    for each in writes:
+        zxids = _zxids_of(model, each)
+        if not zxids or not each.session or (each.data is None and not each.is_done):
+            continue
+        if zxids[0] <= newest.get(each.session, 0):
+            yield f"{each.client}'s write {zxids[0]:#x} was asked for after {newest[each.session]:#x}"
+        newest[each.session] = max(zxids[0], newest.get(each.session, 0))
 
 
 def _check_refusals(model: Model, writes: Iterable[Write]) -> Iterator[str]:

@@ -58,11 +58,15 @@ class History:
             each.zxid >= zxid and self._member.disk.is_durable(each.path) for each in list_snapshots(self._directory)
         )
 
-    def last_zxid(self) -> int:
-        """Of all that can be read, durable or not."""
+    def last_logged(self) -> int:
+        """The last zxid of the logs, durable or not; -1 if there is none."""
         self.forget()
         self._look(_LAST)
-        return max(self._last_zxid, *(each.zxid for each in list_snapshots(self._directory)), 0)
+        return self._last_zxid
+
+    def last_zxid(self) -> int:
+        """Of all that can be read, durable or not."""
+        return max(self.last_logged(), *(each.zxid for each in list_snapshots(self._directory)), 0)
 
     def accepted_epoch(self) -> int:
         """As it is on the disk, durably; -1 if it is not."""

@@ -38,7 +38,7 @@ class Invariant(StrEnum):
     COMMIT_COMPLETENESS = "CommitCompleteness"
     """What is committed is on the disks of a quorum, the leader's among them; so is what a leader begins with."""
     LEADERSHIP = "Leadership"
-    """No epoch ever has two leaders whom a quorum has promised to follow."""
+    """Who leads an epoch has the promise of a quorum, and no epoch ever has two leaders."""
 
     # What members apply
 
@@ -74,6 +74,8 @@ class Invariant(StrEnum):
     """What was acknowledged is in the history once; what was refused is not; what is not known, at most once."""
     REAL_TIME = "RealTime"
     """A write that was begun after another one was acknowledged comes after it."""
+    CLIENT_ORDER = "ClientOrder"
+    """The writes of a session are done in the order in which its client asked for them, over all its connections."""
     READ = "Read"
     """Who reads sees what was there at one moment: none that has not come yet, and none before what it knew of."""
     REFUSAL = "Refusal"

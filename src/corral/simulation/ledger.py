@@ -9,9 +9,11 @@ import logging
 import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.leader import Leader
+from corral.simulation.durable import History
 from corral.simulation.invariants import Invariant
 from corral.simulation.model import Model
 from corral.storage.errors import LogGapError
@@ -19,6 +21,8 @@ from corral.storage.files import list_snapshots
 from corral.storage.txnlog import read_from
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from corral.quorum.leader import Leader as LeaderTerm
     from corral.quorum.learner import Learning
     from corral.server.standalone import Server
@@ -39,6 +43,8 @@ class _View:
     server: Server
     position: int
     zxid: int
+    noted: int
+    """The newest that it remembers."""
 
 
 class Ledger:
@@ -77,16 +83,27 @@ class Ledger:
         if view is None or view.server is not server:
             view = self._views[member.sid] = self._begin(member, term, server)
         recent = peer.history.recent
-        if not recent or recent[-1][0] == view.zxid:
+        if not recent or recent[-1][0] == view.noted:
             return
-        new: list[tuple[int, bytes]] = []
-        for zxid, entry in reversed(recent):
-            if zxid <= view.zxid:
-                break
-            new.append((zxid, entry))
-        for zxid, entry in reversed(new):
+        view.noted = recent[-1][0]
+        for zxid, entry in self._new(recent, view.zxid):
             self._take(member, view, zxid, entry)
         self._compare_trees(member, view.zxid)
+
+    def _new(self, recent: deque[tuple[int, bytes]], last: int) -> list[tuple[int, bytes]]:
+        """What a member has applied in its last step."""
+        new = [recent[-1]]
+        for each in islice(reversed(recent), 1, None):
+            if each[0] <= last:
+                break
+            new.append(each)
+        new.reverse()
+        first = new[0][0]
+        if len(new) == recent.maxlen and first > last + 1:
+            # It does not remember all of one large batch; what that was has been proposed.
+            start = last if last >> 32 == first >> 32 else first & ~_COUNTER
+            new[:0] = [(zxid, self._zab.proposals[zxid]) for zxid in range(start + 1, first)]
+        return new
 
     def _begin(self, member: Member, term: LeaderTerm | Learning, server: Server) -> _View:
         """A member begins to serve: all that it has applied until now is committed."""
@@ -94,14 +111,16 @@ class Ledger:
         zxid = history.last_zxid
         if isinstance(term, Leader):
             self._zab.establishes(member, term.epoch)
+            # Its tree says that it has come to the new epoch already.
+            reached = History(member).last_zxid()
+            if reached < self.last_zxid:
+                self._broke(
+                    Invariant.PRIMARY_INTEGRITY,
+                    f"{member!r} leads epoch {term.epoch} from {reached:#x}, but {self.last_zxid:#x} is committed",
+                )
             self._take_inherited(member, zxid)
         position = bisect_right(self.order, zxid) - 1
         at = self.order[position] if position >= 0 else 0
-        if isinstance(term, Leader) and position != len(self.order) - 1:
-            self._broke(
-                Invariant.PRIMARY_INTEGRITY,
-                f"{member!r} leads epoch {term.epoch} from {zxid:#x}, but {self.last_zxid:#x} is committed",
-            )
         if zxid & _COUNTER and at != zxid and not self._is_in_hole(zxid):
             self._broke(
                 Invariant.PREFIX_CONSISTENCY, f"{member!r} begins with {zxid:#x}, which is not committed after {at:#x}"
@@ -111,7 +130,7 @@ class Ledger:
             f"{'leads' if isinstance(term, Leader) else f'follows {term.leader} in'} epoch {term.epoch} from {at:#x}",
         )
         self._compare_trees(member, at)
-        return _View(server, position, at)
+        return _View(server, position, at, history.recent[-1][0] if history.recent else 0)
 
     def _take_inherited(self, member: Member, zxid: int) -> None:
         """What a new leader has in its log, and no leader before it has committed."""
@@ -172,6 +191,8 @@ class Ledger:
     def _compare_trees(self, member: Member, zxid: int) -> None:
         peer = member.peer
         assert peer is not None
+        if not peer.config.storage.digest_enabled:
+            return
         digest = peer.history.tree.digest
         if self.digests.setdefault(zxid, digest) != digest:
             self._broke(Invariant.DIGEST, f"the tree of {member!r} is another than that of others at {zxid:#x}")

@@ -252,6 +252,7 @@ class Simulation:
         if not self._has_converged():
             self.broke(Invariant.LIVENESS, f"{HEALING_S:g} s after everything has healed: {self._what_lacks()}")
             return
+        self.trace.counts["history known in all its parts"] += self.ledger.model.is_whole
         check_replicas(self.members, self.ledger.model, self.broke)
         check_history(self.ledger.model, self.testimony, self.broke)
 

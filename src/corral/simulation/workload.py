@@ -37,6 +37,8 @@ class Asked:
     """Something that a client has asked for, and what it was told."""
 
     client: str
+    session: int
+    """0: the client had none when it asked."""
     begun_at: float
     seen: int
     """The newest zxid that the client knew of when it asked; of a linearizable read, the newest that was committed."""
@@ -297,7 +299,7 @@ class Worker:
     def _begin_write(
         self, zk: Client, kind: str, paths: Sequence[str], data: bytes | None, version: int | None = None
     ) -> Write:
-        write = Write(self.host.name, self._now, zk.last_zxid, kind, paths, data, version)
+        write = Write(self.host.name, _session_of(zk), self._now, zk.last_zxid, kind, paths, data, version)
         self._testimony.writes.append(write)
         return write
 
@@ -338,7 +340,7 @@ class Worker:
     # Reading
 
     def _begin_read(self, zk: Client, path: str, must_see: int = 0) -> Read:
-        read = Read(self.host.name, self._now, max(zk.last_zxid, must_see), path)
+        read = Read(self.host.name, _session_of(zk), self._now, max(zk.last_zxid, must_see), path)
         self._testimony.reads.append(read)
         return read
 
@@ -391,3 +393,7 @@ class Worker:
         watched, took = self._diary.watch(kind, path)
         await zk.add_watch(path, took, recursive=is_recursive)
         self._diary.is_set(watched, zk.last_zxid)
+
+
+def _session_of(zk: Client) -> int:
+    return zk.session.id if zk.session is not None else 0

@@ -92,7 +92,10 @@ class _Term:
     """Of one leader: which followers it has heard."""
 
     def __init__(self) -> None:
+        self.promised: set[int] = set()
         self.has_history: set[int] = set()
+        self.begins_with = -1
+        """The last zxid of the leader's log when it first told of its history."""
         self.acknowledged: dict[int, int] = {}
         self.committed = 0
 
@@ -106,6 +109,8 @@ class Zab(Hearer):
         """All transactions that any leader has ever sent to anybody."""
         self.leaders: dict[int, tuple[int, int]] = {}
         """Of each epoch: the member, and which of its lives."""
+        self._begin_with: dict[int, int] = {}
+        """Of each epoch that a quorum has entered: the last zxid in the log that its leader began with."""
         self._promised: dict[int, int] = {}
         """The newest epoch of each member."""
         self._disks: dict[int, History] = {}
@@ -171,6 +176,7 @@ class Zab(Hearer):
             case PacketType.NEW_LEADER:
                 state.phase = _Phase.HISTORY_TOLD
                 self.establishes(leader, state.epoch)
+                self._check_promised(conversation, state)
             case PacketType.UP_TO_DATE:
                 state.phase = _Phase.SERVING
                 self._check_established(conversation, state)
@@ -229,8 +235,23 @@ class Zab(Hearer):
                 Invariant.COMMIT_COMPLETENESS, f"{leader!r} commits {zxid:#x}, which only servers {sorted(able)} have"
             )
 
+    def _check_promised(self, conversation: Conversation, state: _State) -> None:
+        leader, term = conversation.leader, self._term(conversation, state)
+        promised = set(term.promised)
+        if term.begins_with < 0:
+            term.begins_with = self._disk(leader).last_logged()
+        if self._disk(leader).accepted_epoch() >= state.epoch:
+            promised.add(leader.sid)
+        if not self._is_quorum(leader, promised):
+            self._broke(
+                Invariant.LEADERSHIP,
+                f"{leader!r} leads epoch {state.epoch}, promised by servers {sorted(promised)} only",
+            )
+
     def _check_established(self, conversation: Conversation, state: _State) -> None:
-        leader, able = conversation.leader, set(self._term(conversation, state).has_history)
+        leader, term = conversation.leader, self._term(conversation, state)
+        self._begin_with.setdefault(state.epoch, term.begins_with)
+        able = set(term.has_history)
         if self._disk(leader).current_epoch() == state.epoch:
             able.add(leader.sid)
         if leader.sid not in able or not self._is_quorum(leader, able):
@@ -271,14 +292,20 @@ class Zab(Hearer):
         disk = self._disk(learner)
         if disk.accepted_epoch() < epoch:
             self._broke(Invariant.DURABLE_PROMISE, f"{learner!r} promises epoch {epoch}, which is not on its disk")
-        if int.from_bytes((packet.data or b"")[:4], "big", signed=True) != -1:
+        if _promises(packet):
             if self._promised.get(learner.sid, 0) >= epoch:
                 self._broke(
                     Invariant.STATE_CONSISTENT,
                     f"{learner!r} promises epoch {epoch}, and has promised {self._promised[learner.sid]}",
                 )
             self._promised[learner.sid] = epoch
-        on_disk = disk.last_zxid()
+        on_disk, entered = disk.last_zxid(), disk.current_epoch()
+        if on_disk < self._begin_with.get(entered, -1):
+            self._broke(
+                Invariant.DURABLE_HISTORY,
+                f"{learner!r} has entered epoch {entered}, begun with {self._begin_with[entered]:#x}, and has only"
+                f" {on_disk:#x} on its disk",
+            )
         # An epoch that has begun without any transaction is known in memory only.
         if packet.zxid != on_disk and not (packet.zxid & _COUNTER == 0 and packet.zxid > on_disk):
             self._broke(
@@ -311,12 +338,20 @@ class Zab(Hearer):
     def leader_hears(self, conversation: Conversation, packet: Packet) -> None:
         """See :class:`corral.simulation.wire.Hearer`."""
         state = self._state(conversation)
-        if packet.type != PacketType.ACK or state.is_observer:
+        if state.is_observer or packet.type not in (PacketType.ACK, PacketType.ACK_EPOCH):
             return
         term, sid = self._term(conversation, state), conversation.learner.sid
-        if packet.zxid & _COUNTER:
+        if packet.type == PacketType.ACK_EPOCH:
+            if _promises(packet):
+                term.promised.add(sid)
+        elif packet.zxid & _COUNTER:
             term.acknowledged[sid] = max(packet.zxid, term.acknowledged.get(sid, 0))
         else:
             term.has_history.add(sid)
             # What it has taken over counts as if it had been acknowledged one by one.
             term.acknowledged[sid] = max(state.history_zxid, term.acknowledged.get(sid, 0))
+
+
+def _promises(packet: Packet) -> bool:
+    """Whether an ACKEPOCH is a promise, and does not only say that it was given before."""
+    return int.from_bytes((packet.data or b"")[:4], "big", signed=True) != -1

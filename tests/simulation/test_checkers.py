@@ -1,0 +1,79 @@
+"""Checkers that no deliberate bug proves, since what breaks them is said before it is applied, and judged then."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from corral.jute.ops import OpCode
+from corral.jute.record import Record
+from corral.jute.records import CreateSessionTxn, CreateTxn, ErrorTxn, TxnHeader
+from corral.simulation import workload
+from corral.simulation.checkers import check_history
+from corral.simulation.invariants import Invariant
+from corral.simulation.ledger import Ledger
+from corral.simulation.model import Model
+from corral.simulation.zab import Zab
+
+SESSION = 0x1000
+PROVEN_HERE = {Invariant.LOCAL_PRIMARY_ORDER, Invariant.GLOBAL_PRIMARY_ORDER, Invariant.REAL_TIME}
+
+
+class Broken(list[Invariant]):
+    """Which invariants are said to be violated."""
+
+    def __call__(self, invariant: Invariant, what: str) -> None:
+        self.append(invariant)
+
+
+def entry(zxid: int, kind: int, record: Record) -> bytes:
+    return TxnHeader(SESSION, 1, zxid, 0, kind).to_bytes() + record.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("zxids", "violated"),
+    [
+        ([0x100000001, 0x100000002, 0x200000001, 0x200000002], []),
+        ([0x100000001, 0x100000003], [Invariant.LOCAL_PRIMARY_ORDER]),
+        ([0x100000001, 0x200000002], [Invariant.LOCAL_PRIMARY_ORDER]),
+        ([0x200000001, 0x100000001], [Invariant.GLOBAL_PRIMARY_ORDER]),
+    ],
+)
+def test_the_order_of_what_is_applied(zxids: list[int], violated: list[Invariant]) -> None:
+    broken = Broken()
+    ledger = Ledger(Zab(broken), broken)
+    history = SimpleNamespace(recent=deque(maxlen=2), last_zxid=0, tree=SimpleNamespace(digest=0))
+    term = SimpleNamespace(server=object(), history=history, leader=1, epoch=1)
+    config = SimpleNamespace(storage=SimpleNamespace(digest_enabled=False))
+    member: Any = SimpleNamespace(
+        sid=2,
+        peer=SimpleNamespace(term=term, history=history, config=config),
+        host=SimpleNamespace(name="server-2"),
+        trace=SimpleNamespace(tell=lambda who, what: None),
+    )
+    ledger.look(member)
+    for zxid in zxids:
+        history.recent.append((zxid, entry(zxid, OpCode.ERROR, ErrorTxn(-101))))
+        ledger.look(member)
+    assert broken == violated
+
+
+@pytest.mark.parametrize(("begun_at", "violated"), [(0.5, []), (2.0, [Invariant.REAL_TIME])])
+def test_a_write_that_comes_before_one_that_was_acknowledged_before_it_began(
+    begun_at: float, violated: list[Invariant]
+) -> None:
+    broken = Broken()
+    model = Model(broken)
+    model.apply(1, entry(1, OpCode.CREATE_SESSION, CreateSessionTxn(2000)))
+    testimony = workload.Testimony()
+    for zxid, path, at in ((2, "/late", begun_at), (3, "/early", 0.0)):
+        data = path.encode()
+        model.apply(zxid, entry(zxid, OpCode.CREATE, CreateTxn(data, data, [], False, zxid - 1)))
+        write = workload.Write("client", 0, at, 0, "create", (path,), data, None)
+        write.ended_at, write.committed = at + 1, 3
+        testimony.writes.append(write)
+    check_history(model, testimony, broken)
+    assert broken == violated

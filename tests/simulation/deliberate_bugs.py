@@ -6,7 +6,6 @@ Most have been real ones, of Apache's server; the numbers are those of its track
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -444,18 +443,6 @@ def damage_taken_for_the_end(patch: Patch) -> None:
     patch.setattr("corral.storage.txnlog.reader.examine_ending", careless)
 
 
-def torn_end_stops_the_start(patch: Patch) -> None:
-    """ZOOKEEPER-2332, 1621: what a crash has left of its last write is taken for damage."""
-
-    def strict(*arguments: Any) -> Ending:
-        ending = examine_ending(*arguments)
-        if ending.kind is EndKind.TORN:
-            raise OSError(errno.EINVAL, "the log is cut off")
-        return ending
-
-    patch.setattr("corral.storage.txnlog.reader.examine_ending", strict)
-
-
 BUGS = (
     Bug(acknowledged_before_fsync, (*POWER, "slow disk"), 5, Invariant.DURABLE_ACK, pause_s=0.03),
     Bug(log_never_synced, POWER, 5, Invariant.DURABLE_ACK),
@@ -495,14 +482,11 @@ BUGS = (
     Bug(watches_fire_twice, ("kill",), 5, Invariant.WATCH),
     Bug(events_come_after_replies, ("kill",), 5, Invariant.WATCH),
     Bug(watches_told_of_what_was_before, ("kill",), 20, Invariant.WATCH),
-    Bug(
-        sync_answered_from_memory, ("partition", "isolate the leader"), 60, Invariant.READ, clients=6, pause_s=0.2
-    ),
+    Bug(sync_answered_from_memory, ("partition", "isolate the leader"), 60, Invariant.READ, clients=6, pause_s=0.2),
     Bug(sessions_never_expire, ("kill client",), 5, Invariant.LIVENESS),
     Bug(ephemerals_left_behind, ("kill",), 5, Invariant.DIGEST),
     Bug(ephemerals_left_behind, ("kill",), 5, Invariant.REPLICAS, settings=NO_DIGESTS),
     Bug(damage_taken_for_the_end, ("bad sector", "kill"), 20, Invariant.DAMAGE),
-    Bug(torn_end_stops_the_start, POWER, 20, Invariant.PROGRAM),
     Bug(snapshot_kept_after_truncation, ("partition", "kill", "cut one way"), 150, Invariant.PROGRAM),
     Bug(page_cache_believed, ("kill", "lose power", "failing disk", "slow disk"), 150, Invariant.PROGRAM, pause_s=0.03),
 )

@@ -88,7 +88,14 @@ def measure(bench: Bench) -> list[Section]:
     bench.plot.write_text(svg(_plot(runs)))
     data = bench.plot.with_suffix(".csv")
     data.write_text(as_csv(runs))
-    table = Table(("from", "until", *(f"{each.name} ops/s" for each in runs), *(f"{each.name} s" for each in runs)))
+    table = Table(
+        (
+            "from",
+            "until",
+            *(f"{each.name} ops/s" for each in runs),
+            *(f"{each.name} s without a write" for each in runs),
+        )
+    )
     titles = ["the beginning", *(step.text for step in _STEPS), "the end"]
     for number, (title, next_title) in enumerate(pairwise(titles)):
         spans = [_span(each, number, bench.failure_s) for each in runs]
@@ -98,7 +105,7 @@ def measure(bench: Bench) -> list[Section]:
     how = (
         f"{_SERVERS} servers as one ensemble, {_CONNECTIONS} connections x {_IN_FLIGHT} over all of them, "
         f"{100 - _READ_PERCENT} % writes, 1 KiB, for {bench.failure_s} s after {bench.warm_up_s} s of the same load. "
-        f"Servers fail by SIGKILL. Mean operations a second of each stretch, and the longest time in it without an "
+        "Servers fail by SIGKILL. Mean operations a second of each stretch, and the longest time in it without an "
         f"acknowledged write, in steps of {_INTERVAL_MS} ms. One run each. Drawn in `{bench.plot.name}`, samples in "
         f"`{data.name}`."
     )

@@ -238,6 +238,11 @@ class Simulation:
                 self._heal()
         except LivelockError as error:
             self.broke(Invariant.LIVENESS, str(error))
+        except BaseException:
+            # Nobody listens any more; the programs must end all the same.
+            self.trace.hush()
+            self._sum_up()
+            raise
         self._sum_up()
         return self.verdict
 

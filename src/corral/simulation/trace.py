@@ -44,6 +44,10 @@ class Trace:
         if self._show is not None:
             self._show(f"{self._timeline.now:12.6f}  {who:<10}    | {what}")
 
+    def hush(self) -> None:
+        """Show nothing more."""
+        self._show = None
+
     @property
     def digest(self) -> str:
         """Of all lines."""

@@ -45,6 +45,12 @@ def test_local_sessions_and_members_that_are_cut_off() -> None:
     assert verdict.acknowledged > 50
 
 
+def test_members_that_have_left_come_back_though_the_administrator_was_killed() -> None:
+    scenario = Scenario(servers=4, clients=1, seconds=5, kinds=("kill client",), reconfigures=True)
+    verdict = simulate(10, scenario)
+    assert verdict.violations == [], verdict
+
+
 def test_a_seed_decides_everything() -> None:
     """Also in another process, where strings hash otherwise."""
     verdict = simulate(4, DRAWN)

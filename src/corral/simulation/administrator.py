@@ -37,6 +37,12 @@ class Administrator(Worker):
         self._beginning = ensemble
         self._members = {member.sid: member for member in members}
 
+    def stop(self) -> None:
+        """Bring back those of the beginning, and end. One that was killed must do so, too: nobody else would."""
+        super().stop()
+        if self.is_over:
+            self.start()
+
     async def _work(self, zk: Client) -> bool:
         while not self._is_stopping and zk.state is not corral.State.LOST:
             await asyncio.sleep(self._chance.expovariate(1 / MEAN_PAUSE_S))

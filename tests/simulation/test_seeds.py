@@ -51,6 +51,11 @@ def test_members_that_have_left_come_back_though_the_administrator_was_killed() 
     assert verdict.violations == [], verdict
 
 
+def test_a_leader_needs_no_promise_of_those_who_become_voters_later() -> None:
+    verdict = simulate(9269, draw_scenario(9269, seconds=5))
+    assert verdict.violations == [], verdict
+
+
 def test_a_seed_decides_everything() -> None:
     """Also in another process, where strings hash otherwise."""
     verdict = simulate(4, DRAWN)

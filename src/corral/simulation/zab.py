@@ -238,8 +238,10 @@ class Zab(Hearer):
     def _check_promised(self, conversation: Conversation, state: _State) -> None:
         leader, term = conversation.leader, self._term(conversation, state)
         promised = set(term.promised)
-        if term.begins_with < 0:
-            term.begins_with = self._disk(leader).last_logged()
+        if term.begins_with >= 0:
+            # One more learner. Whose promises it took was decided at the beginning, by those who were members then.
+            return
+        term.begins_with = self._disk(leader).last_logged()
         if self._disk(leader).accepted_epoch() >= state.epoch:
             promised.add(leader.sid)
         if not self._is_quorum(leader, promised):

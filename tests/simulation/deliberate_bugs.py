@@ -22,7 +22,7 @@ from corral.quorum.history import History, HistoryOnDisk, PromiseOnDisk, apply
 from corral.quorum.leader import Leader, Learner
 from corral.quorum.learner import Learning
 from corral.quorum.packets import ACK, PacketType, pack, pack_bare
-from corral.quorum.serving import LeaderServer, LearnerSessions
+from corral.quorum.serving import LeaderServer, LearnerSessions, answer
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.quorum.sync_plan import plan_sync
 from corral.quorum.vote import Vote
@@ -374,6 +374,7 @@ def request_of_a_session_that_has_moved_is_done(patch: Patch) -> None:
 
 def client_that_has_seen_more_is_served(patch: Patch) -> None:
     """lastZxidSeen is not looked at: a client goes back in time when it changes servers."""
+    clocks_that_disagree(patch)
     connect = Handshakes._connect
 
     def careless(self: Handshakes, connection: Any, request: Any) -> None:
@@ -443,6 +444,17 @@ def damage_taken_for_the_end(patch: Patch) -> None:
     patch.setattr("corral.storage.txnlog.reader.examine_ending", careless)
 
 
+def replies_overtake_each_other(patch: Patch) -> None:
+    """ZOOKEEPER-1863: who asks for several things at once gets the last answer first."""
+
+    def hasty(connection: Connection, *reply: Any) -> None:
+        before = len(connection.out)
+        answer(connection, *reply)
+        connection.out[:] = connection.out[before:] + connection.out[:before]
+
+    patch.setattr("corral.quorum.serving.answer", hasty)
+
+
 BUGS = (
     Bug(acknowledged_before_fsync, (*POWER, "slow disk"), 5, Invariant.DURABLE_ACK, pause_s=0.03),
     Bug(log_never_synced, POWER, 5, Invariant.DURABLE_ACK),
@@ -468,14 +480,20 @@ BUGS = (
     Bug(learner_does_not_tell_whom_it_has_heard, ("kill",), 5, Invariant.SESSION),
     Bug(sessions_expire_by_the_wall_clock, ("clock",), 20, Invariant.SESSION),
     Bug(writes_asked_again, ("break connections",), 10, Invariant.ACKNOWLEDGED, pause_s=0.03),
-    Bug(request_of_a_session_that_has_moved_is_done, ("break connections", "slow link"), 50, Invariant.CLIENT_ORDER),
+    Bug(
+        request_of_a_session_that_has_moved_is_done,
+        ("break connections", "slow link", "cut one way"),
+        60,
+        Invariant.CLIENT_ORDER,
+    ),
     Bug(
         client_that_has_seen_more_is_served,
-        ("slow link", "break connections"),
-        30,
+        ("partition", "isolate the leader", "break connections"),
+        60,
         Invariant.READ,
+        servers=5,
         clients=6,
-        pause_s=0.03,
+        pause_s=0.2,
     ),
     Bug(condition_on_the_next_version, ("kill",), 5, Invariant.REFUSAL),
     Bug(watches_not_set_anew, ("break connections",), 5, Invariant.WATCH),
@@ -488,5 +506,6 @@ BUGS = (
     Bug(ephemerals_left_behind, ("kill",), 5, Invariant.REPLICAS, settings=NO_DIGESTS),
     Bug(damage_taken_for_the_end, ("bad sector", "kill"), 20, Invariant.DAMAGE),
     Bug(snapshot_kept_after_truncation, ("partition", "kill", "cut one way"), 150, Invariant.PROGRAM),
-    Bug(page_cache_believed, ("kill", "lose power", "failing disk", "slow disk"), 150, Invariant.PROGRAM, pause_s=0.03),
+    Bug(page_cache_believed, ("kill", "failing disk"), 30, Invariant.PROCESS_CONSISTENCY, pause_s=0.03),
+    Bug(replies_overtake_each_other, ("kill",), 5, Invariant.PROGRAM),
 )

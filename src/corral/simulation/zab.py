@@ -314,6 +314,11 @@ class Zab(Hearer):
                 Invariant.PROCESS_CONSISTENCY,
                 f"{learner!r} tells of a history up to {packet.zxid:#x}, and has {on_disk:#x} on its disk",
             )
+        elif packet.zxid == on_disk and packet.zxid & _COUNTER and not disk.reaches(on_disk):
+            self._broke(
+                Invariant.PROCESS_CONSISTENCY,
+                f"{learner!r} tells of a history up to {on_disk:#x}, which is not on its disk but in its memory only",
+            )
 
     def _check_history(self, learner: Member, state: _State) -> None:
         disk = self._disk(learner)

@@ -22,13 +22,12 @@ from corral.quorum.history import History, HistoryOnDisk, PromiseOnDisk, apply
 from corral.quorum.leader import Leader, Learner
 from corral.quorum.learner import Learning
 from corral.quorum.packets import ACK, PacketType, pack, pack_bare
-from corral.quorum.serving import LeaderServer, LearnerSessions, answer
+from corral.quorum.serving import LearnerSessions, answer
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.quorum.sync_plan import plan_sync
 from corral.quorum.vote import Vote
 from corral.server.connection import Connection
 from corral.server.database import Database
-from corral.server.handshake import Handshakes
 from corral.server.log_sync import LogSync
 from corral.server.reads import READS
 from corral.server.sessions import SessionTracker
@@ -36,7 +35,7 @@ from corral.simulation import workload
 from corral.simulation.invariants import Invariant
 from corral.simulation.machine import SimulatedClock
 from corral.simulation.run import Scenario
-from corral.storage.txnlog import TxnLogWriter, directory
+from corral.storage.txnlog import TxnLogWriter
 from corral.storage.txnlog.ending import Ending, EndKind, examine_ending
 from corral.tree.datatree import DataTree
 from corral.tree.pending import PendingStates
@@ -211,11 +210,6 @@ def sync_answered_from_memory(patch: Patch) -> None:
     patch.setattr(confirmation, "is_quorum", lambda ensembles, sids: True)
 
 
-def page_cache_believed(patch: Patch) -> None:
-    """Recovery does not sync what it reads back."""
-    patch.setattr(directory, "sync_log", lambda path, filesystem: None)
-
-
 def ephemerals_left_behind(patch: Patch) -> None:
     """The end of a session deletes nothing on members that learn of it."""
     close = DataTree._close_session
@@ -367,23 +361,6 @@ def writes_asked_again(patch: Patch) -> None:
     patch.setattr(Client, "submit", again)
 
 
-def request_of_a_session_that_has_moved_is_done(patch: Patch) -> None:
-    """What was still on its way over another member comes after what the client has asked since."""
-    patch.setattr(LeaderServer, "_has_moved", lambda self, session, owner: False)
-
-
-def client_that_has_seen_more_is_served(patch: Patch) -> None:
-    """lastZxidSeen is not looked at: a client goes back in time when it changes servers."""
-    clocks_that_disagree(patch)
-    connect = Handshakes._connect
-
-    def careless(self: Handshakes, connection: Any, request: Any) -> None:
-        request.last_zxid_seen = 0
-        connect(self, connection, request)
-
-    patch.setattr(Handshakes, "_connect", careless)
-
-
 def condition_on_the_next_version(patch: Patch) -> None:
     """A write is refused because the znode does not have the version yet that it would make."""
 
@@ -480,21 +457,6 @@ BUGS = (
     Bug(learner_does_not_tell_whom_it_has_heard, ("kill",), 5, Invariant.SESSION),
     Bug(sessions_expire_by_the_wall_clock, ("clock",), 20, Invariant.SESSION),
     Bug(writes_asked_again, ("break connections",), 10, Invariant.ACKNOWLEDGED, pause_s=0.03),
-    Bug(
-        request_of_a_session_that_has_moved_is_done,
-        ("break connections", "slow link", "cut one way"),
-        60,
-        Invariant.CLIENT_ORDER,
-    ),
-    Bug(
-        client_that_has_seen_more_is_served,
-        ("partition", "isolate the leader", "break connections"),
-        60,
-        Invariant.READ,
-        servers=5,
-        clients=6,
-        pause_s=0.2,
-    ),
     Bug(condition_on_the_next_version, ("kill",), 5, Invariant.REFUSAL),
     Bug(watches_not_set_anew, ("break connections",), 5, Invariant.WATCH),
     Bug(watches_fire_twice, ("kill",), 5, Invariant.WATCH),
@@ -506,6 +468,5 @@ BUGS = (
     Bug(ephemerals_left_behind, ("kill",), 5, Invariant.REPLICAS, settings=NO_DIGESTS),
     Bug(damage_taken_for_the_end, ("bad sector", "kill"), 20, Invariant.DAMAGE),
     Bug(snapshot_kept_after_truncation, ("partition", "kill", "cut one way"), 150, Invariant.PROGRAM),
-    Bug(page_cache_believed, ("kill", "failing disk"), 30, Invariant.PROCESS_CONSISTENCY, pause_s=0.03),
     Bug(replies_overtake_each_other, ("kill",), 5, Invariant.PROGRAM),
 )

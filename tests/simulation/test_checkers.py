@@ -19,7 +19,12 @@ from corral.simulation.model import Model
 from corral.simulation.zab import Zab
 
 SESSION = 0x1000
-PROVEN_HERE = {Invariant.LOCAL_PRIMARY_ORDER, Invariant.GLOBAL_PRIMARY_ORDER, Invariant.REAL_TIME}
+PROVEN_HERE = {
+    Invariant.LOCAL_PRIMARY_ORDER,
+    Invariant.GLOBAL_PRIMARY_ORDER,
+    Invariant.REAL_TIME,
+    Invariant.CLIENT_ORDER,
+}
 
 
 class Broken(list[Invariant]):
@@ -61,10 +66,18 @@ def test_the_order_of_what_is_applied(zxids: list[int], violated: list[Invariant
     assert broken == violated
 
 
-@pytest.mark.parametrize(("begun_at", "violated"), [(0.5, []), (2.0, [Invariant.REAL_TIME])])
-def test_a_write_that_comes_before_one_that_was_acknowledged_before_it_began(
-    begun_at: float, violated: list[Invariant]
+@pytest.mark.parametrize(
+    ("begun_at", "session", "violated"),
+    [
+        (0.5, 0, []),
+        (2.0, 0, [Invariant.REAL_TIME]),
+        (0.5, SESSION, [Invariant.CLIENT_ORDER]),
+    ],
+)
+def test_a_write_that_comes_before_one_that_was_asked_for_earlier(
+    begun_at: float, session: int, violated: list[Invariant]
 ) -> None:
+    """``/early`` is asked for at 0 and answered at 1."""
     broken = Broken()
     model = Model(broken)
     model.apply(1, entry(1, OpCode.CREATE_SESSION, CreateSessionTxn(2000)))
@@ -72,8 +85,8 @@ def test_a_write_that_comes_before_one_that_was_acknowledged_before_it_began(
     for zxid, path, at in ((2, "/late", begun_at), (3, "/early", 0.0)):
         data = path.encode()
         model.apply(zxid, entry(zxid, OpCode.CREATE, CreateTxn(data, data, [], False, zxid - 1)))
-        write = workload.Write("client", 0, at, 0, "create", (path,), data, None)
+        write = workload.Write("client", session, at, 0, "create", (path,), data, None)
         write.ended_at, write.committed = at + 1, 3
-        testimony.writes.append(write)
+        testimony.writes.insert(0, write)
     check_history(model, testimony, broken)
     assert broken == violated

@@ -34,7 +34,7 @@ class Invariant(StrEnum):
     DURABLE_ACK = "DurableAck"
     """A transaction is on disk before it is acknowledged."""
     PROCESS_CONSISTENCY = "ProcessConsistency"
-    """The history of which a member tells is the one on its disk."""
+    """The history of which a member tells is the one on its disk, and will outlive the power."""
     COMMIT_COMPLETENESS = "CommitCompleteness"
     """What is committed is on the disks of a quorum, the leader's among them; so is what a leader begins with."""
     LEADERSHIP = "Leadership"

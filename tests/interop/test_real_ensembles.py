@@ -19,6 +19,7 @@ from random import Random, SystemRandom
 from typing import Final, NamedTuple
 
 import pytest
+from tests.interop.disks import SmallDisk
 from tests.interop.journal import COUNTER
 from tests.interop.load import LOCKS, WORK, Load, compile_java
 from tests.interop.networks import HERE, Loopback, Namespaces
@@ -338,15 +339,12 @@ def namespaces(size: int) -> Iterator[Namespaces]:
         yield network
 
 
-@contextmanager
-def three_small_disks(directory: Path, megabytes: int) -> Iterator[RealEnsemble]:
+def skip_without_small_disks(directory: Path) -> None:
     """Skips the test where this process may not mount any."""
-    with ExitStack() as stack:
-        try:
-            them = stack.enter_context(RealEnsemble(directory, Loopback(3), disk_mb=megabytes))
-        except OSError as error:
-            pytest.skip(f"no small disks here: {error}")
-        yield them
+    try:
+        SmallDisk(directory / "probe", 1).remove()
+    except OSError as error:
+        pytest.skip(f"no small disks here: {error}")
 
 
 @pytest.mark.parametrize("size", [3, 5, 7])
@@ -368,7 +366,8 @@ def test_cut_links(tmp_path: Path, classes: Path, size: int) -> None:
 
 
 def test_full_disks(tmp_path: Path, classes: Path) -> None:
-    with three_small_disks(tmp_path, 64 + int(SECONDS)) as them:
+    skip_without_small_disks(tmp_path)
+    with RealEnsemble(tmp_path, Loopback(3), disk_mb=64 + int(SECONDS)) as them:
         run(them, classes, [full_disk_of_a_follower, full_disk_of_the_leader, full_disks])
 
 

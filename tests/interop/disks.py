@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from typing import TYPE_CHECKING, Final
@@ -30,8 +31,20 @@ class SmallDisk:
     def fill(self) -> None:
         """Leaves not a single block."""
         with (self._place / BALLAST).open("wb", buffering=0) as ballast:
-            free = os.statvfs(self._place)
-            os.posix_fallocate(ballast.fileno(), 0, max(free.f_bavail * free.f_frsize, 1))
+            size = 0
+            while free := self._free_bytes():
+                try:
+                    os.posix_fallocate(ballast.fileno(), size, free)
+                except OSError as error:
+                    # The member has written meanwhile: there is less.
+                    if error.errno != errno.ENOSPC:
+                        raise
+                else:
+                    size += free
+
+    def _free_bytes(self) -> int:
+        found = os.statvfs(self._place)
+        return found.f_bavail * found.f_frsize
 
     def empty(self) -> None:
         """Takes the ballast out again."""

@@ -127,6 +127,7 @@ class KazooService(Service):
             kazoo_errors.ConnectionLoss,
             kazoo_errors.ConnectionClosedError,
             kazoo_errors.SessionExpiredError,
+            kazoo_errors.SessionMovedError,
             kazoo_errors.OperationTimeoutError,
             KazooTimeoutError,
         ) as error:
@@ -374,6 +375,7 @@ class Workers:
                 return step(is_repeated)
             except UncertainError:
                 is_repeated = True
+                time.sleep(PAUSE_S)
         raise UncertainError
 
     def _enter(self, path: str, claim: str) -> None:

@@ -164,13 +164,19 @@ class RealEnsemble:
         """The others."""
         return [sid for sid in self.sids if sid != leader]
 
-    def wait_until_all_serve(self) -> None:
-        """Waits until one leads and all others follow. A member that has ended by itself is a failure."""
+    def wait_until_all_serve(self, may_end: Iterable[int] = ()) -> None:
+        """Waits until one leads and all others follow. A member that has ended by itself is a failure.
+
+        Those that `may_end` are started again, once.
+        """
+        may_end = set(may_end)
         give_up_at = time.monotonic() + BACK_LIMIT_S
         wanted = ["follower"] * (len(self.sids) - 1) + ["leader"]
         while sorted(modes := [self.mode(sid) for sid in self.sids]) != wanted:
-            ended = [sid for sid in self.sids if not self.members[sid].running]
-            assert not ended, f"members {ended} have ended\n{self.report()}"
+            ended = {sid for sid in self.sids if not self.members[sid].running}
+            assert ended <= may_end, f"members {ended} have ended\n{self.report()}"
+            self.start(*ended)
+            may_end -= ended
             assert time.monotonic() < give_up_at, f"{modes} after {BACK_LIMIT_S} s\n{self.report()}"
             time.sleep(LOOK_S)
 

@@ -60,6 +60,7 @@ public final class EnsembleLoad {
             case CONNECTIONLOSS:
             case OPERATIONTIMEOUT:
             case SESSIONEXPIRED:
+            case SESSIONMOVED:
                 return true;
             default:
                 return false;
@@ -74,9 +75,8 @@ public final class EnsembleLoad {
     private void create(String letter) throws Exception {
         for (int number = 0; !isEnding; number++) {
             String path = "/work/java-" + letter + "/" + number;
-            ZooKeeper service = service();
             try {
-                service.create(path, bytes(path), Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+                service().create(path, bytes(path), Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
                 print("created " + path);
             } catch (KeeperException problem) {
                 if (!isUncertain(problem)) {
@@ -91,8 +91,8 @@ public final class EnsembleLoad {
     private void count() throws Exception {
         while (!isEnding) {
             boolean isSent = false;
-            ZooKeeper service = service();
             try {
+                ZooKeeper service = service();
                 Stat stat = new Stat();
                 int value = Integer.parseInt(new String(service.getData("/counter", false, stat), StandardCharsets.UTF_8));
                 isSent = true;
@@ -179,6 +179,7 @@ public final class EnsembleLoad {
                     throw problem;
                 }
                 isRepeated = true;
+                Thread.sleep(PAUSE_MS);
             }
         }
     }

@@ -89,7 +89,10 @@ class Disk(FileSystem):
     # Faults
 
     def crash_after(self, calls: int, kind: str = "") -> None:
-        """Let the machine die within one of the next calls; with ``kind``, of those that concern such a file."""
+        """Let the machine die within one of the next calls.
+
+        ``kind``: of those that concern such a file (``log``), or that do such a thing with it (``sync log``).
+        """
         self._crash_in = calls
         self._crash_kind = kind
 
@@ -101,7 +104,7 @@ class Disk(FileSystem):
         if self.is_dead:
             raise PowerLostError
         kind = path.name.partition(".")[0]
-        if self._crash_in and self._crash_kind in ("", kind):
+        if self._crash_in and self._crash_kind in ("", kind, f"{what} {kind}"):
             self._crash_in -= 1
             if not self._crash_in:
                 self._crash(f"{what} {kind}")

@@ -27,8 +27,8 @@ KIND_LIKELIHOOD: Final = 0.6
 LONGEST_S: Final = 6.0
 """Before what is broken is repaired."""
 LARGEST_DRIFT: Final = 0.02
-FILES: Final = ("acceptedEpoch", "currentEpoch", "snapshot", "log")
-"""Kinds of files whose every step to durability is to be interrupted."""
+FILES: Final = ("acceptedEpoch", "currentEpoch", "snapshot", "log", "sync snapshot", "rename snapshot")
+"""Kinds of files whose every step to durability is to be interrupted; and steps that come after many others."""
 
 _LAST_START_S: Final = 10.0
 """After the healing, who has ended by what went wrong before is started once more."""
@@ -181,7 +181,8 @@ class Nemesis:
         """Within one of the next, whatever it is; or within one of the few that write down an epoch or a tree."""
         member = self._draw_member()
         kind = self._chance.choice(("", "", *FILES))
-        member.disk.crash_after(self._chance.randint(1, 6 if kind else 12), kind)
+        longest = 1 if " " in kind else 6 if kind else 12
+        member.disk.crash_after(self._chance.randint(1, longest), kind)
         return member.is_up
 
     def _lose_power_everywhere(self) -> bool:

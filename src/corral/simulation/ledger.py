@@ -60,6 +60,8 @@ class Ledger:
         """The entries of the log; of few it may be unknown, when nobody has them any more but in a snapshot."""
         self.digests: dict[int, int] = {}
         """The tree's, after some of them."""
+        self._epoch = 0
+        """The newest that has begun."""
         self._holes: list[tuple[int, int]] = []
         self._views: dict[int, _View] = {}
 
@@ -119,6 +121,7 @@ class Ledger:
                     f"{member!r} leads epoch {term.epoch} from {reached:#x}, but {self.last_zxid:#x} is committed",
                 )
             self._take_inherited(member, zxid)
+            self._epoch = term.epoch
         position = bisect_right(self.order, zxid) - 1
         at = self.order[position] if position >= 0 else 0
         if zxid & _COUNTER and at != zxid and not self._is_in_hole(zxid):
@@ -141,6 +144,9 @@ class Ledger:
             for each, entry in read_from(peer.history.database.log_directory, last):
                 if each > zxid:
                     break
+                if each >> 32 < self._epoch:
+                    # Not committed when that epoch began: it was left in the log for a tree that does not have it.
+                    continue
                 self._append(member, each, entry)
         except LogGapError:
             log.debug("the log of %r begins after %#x", member, last)

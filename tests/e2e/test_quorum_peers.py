@@ -14,6 +14,9 @@ from tests.e2e.test_quorum_elector import ensemble_on_free_ports, free_ports
 
 import corral
 from corral.client import Client
+from corral.quorum.leader import Leader
+from corral.quorum.packet_stream import PacketStream
+from corral.quorum.packets import PROTOCOL_VERSION, LearnerInfo, PacketType, pack
 from corral.quorum.peer import Peer
 from corral.quorum.vote import Role
 from corral.server.config import from_properties
@@ -357,5 +360,35 @@ def test_a_connection_that_is_made_while_its_server_ends_is_closed(tmp_path: Pat
                 assert await loop.sock_recv(client_end, 1) == b""
             client_end.close()
             assert not server.connections
+
+    asyncio.run(main())
+
+
+def test_a_learner_that_is_lost_while_it_is_brought_into_step_is_forgotten(tmp_path: Path) -> None:
+    """Whatever is proposed would be kept for it (simulation, seed 6)."""
+
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            sid = await them.leader()
+            gone = next(each for each in them.peers if each != sid)
+            await them.stop(gone)
+            leader = them.peers[sid].term
+            assert isinstance(leader, Leader)
+            while gone in leader.learners:
+                await asyncio.sleep(0.005)
+            place = them.ensemble.members[sid].addresses[0]
+            loop = asyncio.get_running_loop()
+            _, stream = await loop.create_connection(PacketStream, place.host, place.quorum_port)
+            stream.write(pack(PacketType.FOLLOWER_INFO, 0, LearnerInfo(gone, PROTOCOL_VERSION, 0).encode()))
+            told = await stream.read()
+            stream.write(pack(PacketType.ACK_EPOCH, 0, (-1).to_bytes(4, "big", signed=True)))
+            assert told.type == PacketType.LEADER_INFO
+            while gone not in leader.learners:
+                await asyncio.sleep(0.005)
+            stream.abort()
+            while gone in leader.learners:
+                await asyncio.sleep(0.005)
+            assert leader.server is not None
 
     asyncio.run(main())

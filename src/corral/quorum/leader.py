@@ -379,10 +379,14 @@ class Leader:
         except (OSError, EOFError, JuteError) as error:
             log.info("%s is gone: %s", learner or "a learner", error or type(error).__name__)
         finally:
-            if learner is not None and self.learners.get(learner.sid) is learner:
-                del self.learners[learner.sid]
-                if self._broadcast is not None:
-                    self._broadcast.listeners.pop(learner.sid, None)
+            self._forget(stream)
+
+    def _forget(self, stream: PacketStream) -> None:
+        """Whoever came by this connection is not brought into step, or kept there, any more."""
+        for learner in [each for each in self.learners.values() if each.stream is stream]:
+            del self.learners[learner.sid]
+            if self._broadcast is not None:
+                self._broadcast.listeners.pop(learner.sid, None)
 
     async def _bring_into_step(self, stream: PacketStream) -> Learner:
         first = await stream.read()

@@ -268,6 +268,11 @@ class Member:
         self._spoiled.append(damage.path)
         self.disk.spoil(damage.path, damage.offset, damage.data)
 
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether its disk does not keep what it was given."""
+        return bool(self._spoiled)
+
     def lose_disk(self) -> None:
         """The machine with all that is on it is gone. An empty one stands in its place, and nobody starts it yet."""
         self.is_out_of_service = self.is_empty = True

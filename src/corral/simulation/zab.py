@@ -228,7 +228,7 @@ class Zab(Hearer):
             return
         term.committed = zxid
         able = {sid for sid, reached in term.acknowledged.items() if reached >= zxid}
-        if self._disk(leader).has(zxid):
+        if leader.is_spoiled or self._disk(leader).has(zxid):
             able.add(leader.sid)
         if leader.sid not in able or not self._is_quorum(leader, able):
             self._broke(
@@ -301,6 +301,9 @@ class Zab(Hearer):
                     f"{learner!r} promises epoch {epoch}, and has promised {self._promised[learner.sid]}",
                 )
             self._promised[learner.sid] = epoch
+        if learner.is_spoiled:
+            # What its disk tells now is not what it was given.
+            return
         on_disk, entered = disk.last_zxid(), disk.current_epoch()
         if on_disk < self._begin_with.get(entered, -1):
             self._broke(
@@ -327,7 +330,7 @@ class Zab(Hearer):
             self._broke(
                 Invariant.DURABLE_HISTORY, f"{learner!r} acknowledges epoch {state.epoch}, which is not on its disk"
             )
-        if state.history_zxid & _COUNTER and not disk.reaches(state.history_zxid):
+        if state.history_zxid & _COUNTER and not learner.is_spoiled and not disk.reaches(state.history_zxid):
             self._broke(
                 Invariant.DURABLE_HISTORY,
                 f"{learner!r} acknowledges the history up to {state.history_zxid:#x}, which is not on its disk",
@@ -339,7 +342,7 @@ class Zab(Hearer):
             self._broke(
                 Invariant.ACK_CONSISTENT, f"{learner!r} acknowledges {zxid:#x}, where {expected:#x} was proposed"
             )
-        if not self._disk(learner).has(zxid):
+        if not learner.is_spoiled and not self._disk(learner).has(zxid):
             self._broke(Invariant.DURABLE_ACK, f"{learner!r} acknowledges {zxid:#x}, which is not on its disk")
 
     def leader_hears(self, conversation: Conversation, packet: Packet) -> None:

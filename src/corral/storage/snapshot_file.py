@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from corral.jute.owner import OwnerRules
     from corral.tree.datatree import DataTree
 
-SYNC_EVERY_BYTES: Final = 8 << 20
-"""Synced piece by piece: the log's syncs would wait behind hundreds of megabytes synced at once."""
+SYNC_EVERY_BYTES: Final = 1 << 20
+"""Synced piece by piece: the log's syncs wait behind each of these on the device."""
 _SNAPPY_MAGIC: Final = b"\x82SNAPPY\x00"
 _SNAPPY_HEADER: Final = _SNAPPY_MAGIC + struct.pack(">ii", 1, 1)
 _SNAPPY_BLOCK: Final = 32 * 1024

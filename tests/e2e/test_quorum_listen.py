@@ -16,6 +16,8 @@ def test_port_of_the_leader_is_taken(tmp_path: Path) -> None:
         async with members(tmp_path) as them:
             address = them.ensemble.members[3].addresses[0]
             with socket.socket() as squatter:
+                # Connections of an earlier test may still be remembered there.
+                squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 squatter.bind((address.host, address.quorum_port))
                 squatter.listen()
                 # By its id it is the one to be elected, again and again, until the others are ahead of it.
@@ -34,6 +36,7 @@ def silent_port(host: str, port: int) -> Iterator[None]:
     """Who connects there gets no answer, as from behind a cut link: the queue of connections is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(0)
         for _ in range(3):

@@ -102,8 +102,9 @@ class ElectionLinks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        # Transports close in a turn of the loop of their own.
-        await asyncio.sleep(0)
+        # Who was being accepted is there two turns of the loop later, and transports close in a turn of their own.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def send(self, to: int, message: bytes) -> None:
         """Let ``message`` be what ``to`` gets next; it may be lost."""
@@ -125,10 +126,11 @@ class ElectionLinks:
 
     # Connecting
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _dial(self, to: int, addresses: Sequence[PeerAddress]) -> None:
         try:
@@ -168,15 +170,14 @@ class ElectionLinks:
         if self._is_closed:
             writer.transport.abort()
         else:
-            self._run(self._greet(reader, writer))
+            # A task that is cancelled before it has begun closes nothing.
+            greeting = self._run(self._greet(reader, writer))
+            greeting.add_done_callback(lambda task: writer.transport.abort() if task.cancelled() else None)
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(self._hello_timeout_s):
                 sid, announced = await _read_hello(reader)
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
         except (OSError, EOFError, ValueError) as error:
             log.warning("%s is no peer: %s", writer.get_extra_info("peername"), error or type(error).__name__)
             writer.transport.abort()

@@ -118,6 +118,29 @@ def test_start_that_takes_too_long(make: Make, capsys: pytest.CaptureFixture[str
     assert background.pid_file.is_held()
 
 
+def test_interrupted_start_leaves_a_server_that_can_be_stopped(
+    make: Make, spawned: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn = os.posix_spawn
+
+    def interrupted(*arguments: Any, **options: Any) -> int:
+        number = spawn(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+        return number
+
+    monkeypatch.setattr(os, "posix_spawn", interrupted)
+    background = make(SILENT)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            background.start()
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert [background.pid_file.number()] == spawned
+    assert background.stop() == 0
+    assert os.waitpid(spawned[0], 0) == (spawned[0], signal.SIGTERM)
+
+
 def test_start_on_a_port_in_use(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     background = make()
     port = background.config.client_port

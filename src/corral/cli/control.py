@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,8 @@ POLL_S: Final = 0.05
 PATIENCE_S: Final = 60.0
 """How long to wait for a server to answer, or to end. Loading a large database can take as long."""
 LOG_LINES_SHOWN: Final = 20
+ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a command from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,13 @@ class Background:
                 self.pid_file.path.unlink(missing_ok=True)
                 host, port = listening_place(self.config)
                 return failed(f"port {port} of {host} is in use by another process")
-            process = self._spawn(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(process).encode(), 0)
+            with held_signals() as before:
+                process = self._spawn(descriptor, before)
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, str(process).encode(), 0)
         return self._await_answer(process, log_size)
 
-    def _spawn(self, lock: int) -> int:
+    def _spawn(self, lock: int, signal_mask: set[int]) -> int:
         """Run the command in a session of its own, so that it outlives the terminal; it inherits the lock."""
         os.set_inheritable(lock, True)
         return os.posix_spawn(
@@ -121,6 +124,7 @@ class Background:
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ),
             setsid=True,
+            setsigmask=signal_mask,
         )
 
     def _await_answer(self, process: int, log_size: int) -> int:
@@ -160,6 +164,16 @@ class Background:
     def _standing(self) -> Standing:
         """What it says to ``srvr``."""
         return ask_standing(*listening_place(self.config))
+
+
+@contextlib.contextmanager
+def held_signals() -> Iterator[set[int]]:
+    """Let no Ctrl-C come between a new process and the note of its number; hands out what was held before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pid_file_in(data_directory: Path, environment: Mapping[str, str]) -> PidFile:

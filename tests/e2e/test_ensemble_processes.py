@@ -83,8 +83,8 @@ def test_life_of_an_ensemble(directory: Path) -> None:
 
 LOCAL_SSH = """#!/bin/sh
 # Every host is this one.
-shift 3
-exec sh -c "$*"
+shift 5
+exec sh -c "$1"
 """
 
 

@@ -15,14 +15,19 @@ from corral.cli.main import corral
 from corral.server.config import load
 
 FAKE_SSH = """#!/bin/sh
-[ "$1 $2" = "-o BatchMode=yes" ] || exit 2
-host=$3
-shift 3
+[ "$1 $2 $3 $4" = "-o BatchMode=yes -o ConnectTimeout=10" ] || exit 2
+shift 4
+port=
+[ "$1" = -p ] && { port=:$2; shift 2; }
+host=$1$port
+shift
 eval "set -- $*"
 printf '%s|%s\\n' "$host" "$*" >> "${0%/*}/calls"
 case $host in
 down) echo "ssh: connect to host down port 22: No route to host" >&2; exit 255 ;;
 old) echo "Mode: follower"; exit 0 ;;
+new) echo "sh: 1: corral: not found"; exit 127 ;;
+stranger) echo "Host key verification failed."; exit 255 ;;
 esac
 mode=follower
 [ $host = a ] && mode=leader
@@ -115,7 +120,7 @@ def hosts_file(directory: Path, *names: str) -> Path:
 
 def test_hosts_are_asked_over_ssh(tmp_path: Path, calls: Path) -> None:
     hosts = tmp_path / "hosts"
-    hosts.write_text("a  /etc/zoo.cfg   # the first\nb\t/my files/zoo's.cfg\n")
+    hosts.write_text("a  /etc/zoo.cfg   # the first\n\n  # the second:\nb\t/my files/zoo's#1.cfg\r\n")
     result = run("status", hosts, "--remote-command", "/opt/corral")
     assert result.exit_code == 0
     assert result.output.splitlines() == [
@@ -123,8 +128,60 @@ def test_hosts_are_asked_over_ssh(tmp_path: Path, calls: Path) -> None:
         "a       leader    0x1f  3        x:1",
         "b       follower  0x1f  3        x:1",
     ]
-    expected = {"a|/opt/corral status --json /etc/zoo.cfg", "b|/opt/corral status --json /my files/zoo's.cfg"}
+    expected = {"a|/opt/corral status --json /etc/zoo.cfg", "b|/opt/corral status --json /my files/zoo's#1.cfg"}
     assert set(calls.read_text().splitlines()) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("me@a", "me@a"),
+        ("me@a:2222", "me@a:2222"),
+        ("::1", "::1"),
+        ("[fe80::1%lo]", "fe80::1%lo"),
+        ("me@[::1]:2222", "me@::1:2222"),
+        ("ssh://a:2222", "ssh://a:2222"),
+    ],
+)
+def test_what_a_host_is_called(host: str, reached: str, tmp_path: Path, calls: Path) -> None:
+    assert run("stop", hosts_file(tmp_path, host)).exit_code == 0
+    assert calls.read_text() == f"{reached}|corral stop /zoo.cfg\n"
+
+
+def test_home_of_the_host(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("a ~/my conf/zoo.cfg\n")
+    monkeypatch.setenv("HOME", "/home/there")
+    assert run("stop", hosts).exit_code == 0
+    assert calls.read_text() == "a|corral stop /home/there/my conf/zoo.cfg\n"
+
+
+def test_ssh_with_options(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "my ssh"
+    program.write_text(f'#!/bin/sh\n[ "$1" = "-F" ] && shift 2 && exec "{calls.parent}/ssh" "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("CORRAL_SSH_COMMAND", f"'{program}' -F config")
+    monkeypatch.setenv("CORRAL_REMOTE_COMMAND", "nice corral")
+    assert run("stop", hosts_file(tmp_path, "a")).exit_code == 0
+    assert calls.read_text() == "a|nice corral stop /zoo.cfg\n"
+    for wrong in ("", "'ssh"):
+        assert run("stop", hosts_file(tmp_path, "a"), "--ssh-command", wrong).exit_code == 2
+
+
+def test_servers_of_one_host_are_told_apart(tmp_path: Path, calls: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("a /1/zoo.cfg\nb /zoo.cfg\na /2/zoo.cfg\n")
+    names = [line.rpartition(":")[0] for line in run("stop", hosts).output.splitlines()]
+    assert names == ["a /1/zoo.cfg", "b", "a /2/zoo.cfg"]
+
+
+def test_what_can_be_done_is_told(tmp_path: Path, calls: Path) -> None:
+    assert run("stop", hosts_file(tmp_path, "new", "stranger")).stdout.splitlines() == [
+        "new: sh: 1: corral: not found",
+        "new: say with --remote-command where corral is on this host",
+        "stranger: Host key verification failed.",
+        "stranger: connect to it by hand once, and make sure that it is the right one",
+    ]
 
 
 def test_who_does_not_serve_is_told_why(tmp_path: Path, calls: Path) -> None:

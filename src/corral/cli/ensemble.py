@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from corral.cli.ensemble_files import PORTS_PER_MEMBER, free_ports, ports_from, write_files
-from corral.cli.ensemble_members import members_of
+from corral.cli.ensemble_members import Remote, members_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corral.cli.ensemble_members import Health, Member, Outcome
 
@@ -123,7 +124,8 @@ def ensemble() -> None:
     """Write, start, watch and stop the servers of an ensemble.
 
     TARGET is a directory that `corral ensemble init` has written, or a file with a line HOST CONFIGURATION for each
-    server: the commands are run on those hosts over ssh, which must not ask for a password.
+    server: the commands are run on those hosts over ssh, which must not ask for a password. HOST is what ssh takes,
+    [USER@]HOST[:PORT], and lines may end in comments (#).
     """
 
 
@@ -152,17 +154,46 @@ def init(directory: Path, servers: int, observers: int, host: str, base_port: in
 
 
 target_argument = click.argument("target", type=click.Path(exists=True, path_type=Path))
-remote_option = click.option(
-    "--remote-command", default="corral", show_default=True, help="What corral is called on the hosts of a file."
-)
+
+
+def remote_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that tell how commands are run on the hosts of a file, and hand it what they say."""
+
+    @click.option(
+        "--remote-command",
+        envvar="CORRAL_REMOTE_COMMAND",
+        show_envvar=True,
+        default="corral",
+        show_default=True,
+        help="What corral is called on the hosts of a file; their shells have another PATH over ssh than otherwise.",
+    )
+    @click.option(
+        "--ssh-command",
+        envvar="CORRAL_SSH_COMMAND",
+        show_envvar=True,
+        default="ssh",
+        show_default=True,
+        help="What takes one there, with its options.",
+    )
+    @functools.wraps(command)
+    def with_remote(remote_command: str, ssh_command: str, **others: object) -> None:
+        try:
+            words = tuple(shlex.split(ssh_command))
+        except ValueError as error:
+            raise click.BadParameter(f"{ssh_command!r}: {error}", param_hint="--ssh-command") from error
+        if not words:
+            raise click.BadParameter("there is no command", param_hint="--ssh-command")
+        command(remote=Remote(words, remote_command), **others)
+
+    return with_remote
 
 
 @ensemble.command()
 @target_argument
-@remote_option
-def start(target: Path, remote_command: str) -> None:
+@remote_options
+def start(target: Path, remote: Remote) -> None:
     """Start all servers in the background that do not run yet, and wait until all of them serve."""
-    members = members_of(target, remote_command)
+    members = members_of(target, remote)
     outcomes = run_on_all(members, "start")
     went_well = [each.status == 0 or any(ALREADY_RUNNING in line for line in each.lines) for each in outcomes]
     sys.exit(0 if say_who_failed(members, went_well, "start") and await_service(members) else 1)
@@ -170,21 +201,21 @@ def start(target: Path, remote_command: str) -> None:
 
 @ensemble.command()
 @target_argument
-@remote_option
-def stop(target: Path, remote_command: str) -> None:
+@remote_options
+def stop(target: Path, remote: Remote) -> None:
     """Stop all servers."""
-    members = members_of(target, remote_command)
+    members = members_of(target, remote)
     outcomes = run_on_all(members, "stop")
     sys.exit(0 if say_who_failed(members, [each.status == 0 for each in outcomes], "stop") else 1)
 
 
 @ensemble.command()
 @target_argument
-@remote_option
+@remote_options
 @click.option("--json", "wants_json", is_flag=True, help="Print a list of JSON objects.")
-def status(target: Path, remote_command: str, wants_json: bool) -> None:
+def status(target: Path, remote: Remote, wants_json: bool) -> None:
     """Say of each server what it is, its last zxid, and how many clients it has; the exit status is 0 if all serve."""
-    members = members_of(target, remote_command)
+    members = members_of(target, remote)
     found = ask_all(members)
     if wants_json:
         click.echo(json.dumps([as_json(*each) for each in zip(members, found, strict=True)], indent=2))
@@ -195,7 +226,7 @@ def status(target: Path, remote_command: str, wants_json: bool) -> None:
 
 @ensemble.command()
 @target_argument
-@remote_option
-def restart(target: Path, remote_command: str) -> None:
+@remote_options
+def restart(target: Path, remote: Remote) -> None:
     """Restart the servers one after the other, the leader last, each once the one before it serves again."""
-    sys.exit(0 if restart_in_turn(members_of(target, remote_command)) else 1)
+    sys.exit(0 if restart_in_turn(members_of(target, remote)) else 1)

@@ -25,6 +25,8 @@ install_packages() {
   require_command go golang
   require_command cc gcc
   require_command ip iproute2
+  require_command ssh openssh-client
+  require_command /usr/sbin/sshd openssh-server
   [[ -e /usr/include/stdio.h ]] || packages+=(libc6-dev)
   require_package zookeeper-bin
   require_package libzookeeper-mt-dev
@@ -32,6 +34,10 @@ install_packages() {
   if ((EUID != 0)); then
     echo "peers.sh: run as root, or install these packages first: ${packages[*]}" >&2
     exit 1
+  fi
+  # The tests run an sshd of their own; that the package is there shall not open the machine to anybody.
+  if [[ " ${packages[*]} " == *" openssh-server "* && -d /run/systemd/system ]]; then
+    systemctl mask ssh.service ssh.socket
   fi
   apt-get -q update
   DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends "${packages[@]}"

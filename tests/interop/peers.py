@@ -30,6 +30,8 @@ CURATOR_JARS: Final = PEERS / "curator"
 GO_MODULES: Final = PEERS / "go" / "mod"
 C_SHELL: Final = Path("/usr/lib/zookeeper/bin/cli_mt")
 C_HEADER: Final = Path("/usr/include/zookeeper/zookeeper.h")
+SSHD: Final = "/usr/sbin/sshd"
+"""An ssh server wants to be called by its whole path."""
 
 HERE: Final = Path(__file__).resolve().parent
 
@@ -49,7 +51,9 @@ POLL_INTERVAL_S: Final = 0.02
 def missing_peers() -> list[str]:
     """What `tools/peers.sh` would install: empty when everything is there."""
     missing = [
-        f"{command} (command)" for command in ("java", "javac", "go", "cc", "ip") if shutil.which(command) is None
+        f"{command} (command)"
+        for command in ("java", "javac", "go", "cc", "ip", "ssh", SSHD)
+        if shutil.which(command) is None
     ]
     jars = (directory / "installed.xml" for directory in (APACHE_JARS, APACHE_38_JARS, CURATOR_JARS))
     return missing + [str(path) for path in (*jars, GO_MODULES, C_SHELL, C_HEADER) if not path.exists()]

@@ -81,6 +81,23 @@ def test_again_and_again_after_the_leader_has_gone() -> None:
     asyncio.run(main())
 
 
+def test_one_that_does_not_run_is_not_waited_for() -> None:
+    """Its machine refuses the connection."""
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            electors = await started(ensemble_on_free_ports(3), 1, 2)
+            for each in electors:
+                each.election.serving(1)
+                each.election._finalize_s = 1000.0
+            results = await asyncio.gather(*[each.elect(0, 0) for each in electors])
+            assert {each.vote.leader for each in results} == {2}
+            for each in electors:
+                await each.close()
+
+    asyncio.run(main())
+
+
 def test_late_one_is_found_before_it_is_asked_again() -> None:
     """After a long time without a leader others are asked once a minute; whoever can be reached again hears at once."""
 

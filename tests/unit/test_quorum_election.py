@@ -128,6 +128,90 @@ def test_all_that_are_there_agree_at_once() -> None:
     assert network.leaders() == {1: 3, 2: 3, 3: 3}
 
 
+def test_vote_that_came_before_its_receiver_looked_is_said_again() -> None:
+    """Else the one who lost the leader last hears it only when the others ask again, 200 ms later."""
+    network = Network(majority(3))
+    for sid in (1, 2, 3):
+        network.start(sid)
+    network.run(1)
+    for server in network.servers.values():
+        server.serving(1)
+    network.stop(3)
+    network.start(2)
+    network.run(1 + 3 * DELAY_S)
+    network.start(1)
+    network.run(1.1)
+    assert network.leaders() == {1: 2, 2: 2}
+
+
+def looking_again() -> Election:
+    """Server 2 of three: it has followed somebody, and is in the second round."""
+    election = Election(2, majority(3))
+    election.look(0, 0, 0.0)
+    election.serving(1)
+    election.look(0, 1, 0.0)
+    return election
+
+
+def test_each_is_told_a_better_vote_once_in_a_round() -> None:
+    """Two that disagree about which is better, as they know other members, would go on for ever."""
+    election = looking_again()
+    worse = Notification(Role.LOOKING, Vote(1, 0, 2, 1))
+    said = [election.receive(1, worse, 0.0) for _ in range(3)]
+    assert said == [[Send(1, Notification(Role.LOOKING, Vote(2, 0, 2, 1), config=majority(3).to_text()))], [], []]
+
+
+def test_nobody_is_told_of_who_was_elected_and_did_not_lead() -> None:
+    """Its quorum port may be out of reach of the others: as they do not hear of it, they elect one of theirs."""
+    election = looking_again()
+    election.look(0, 1, 0.0)
+    assert election.receive(1, Notification(Role.LOOKING, Vote(1, 0, 3, 1)), 0.0) == []
+
+
+AGREEMENT = Notification(Role.LOOKING, Vote(2, 0, 2, 1))
+
+
+def test_nobody_waits_for_the_vote_of_one_that_does_not_run() -> None:
+    election = looking_again()
+    election.receive(1, AGREEMENT, 0.0)
+    assert election.role is Role.LOOKING
+    (elected,) = election.refused(3, 0.0)
+    assert elected == Elected(Role.LEADING, Vote(2, 0, 2, 1))
+    assert election.refused(1, 0.0) == []
+
+
+def test_at_a_start_others_are_waited_for_that_do_not_run_yet() -> None:
+    election = Election(2, majority(3))
+    election.look(0, 0, 0.0)
+    election.refused(3, 0.0)
+    election.receive(1, Notification(Role.LOOKING, Vote(2, 0, 1, 0)), 0.0)
+    assert election.role is Role.LOOKING
+
+
+def test_who_has_spoken_again_runs() -> None:
+    election = looking_again()
+    election.refused(3, 0.0)
+    election.receive(3, Notification(Role.LOOKING, Vote(3, 0, 0, 0)), 0.0)
+    election.receive(1, AGREEMENT, 0.0)
+    assert election.role is Role.LOOKING
+
+
+def test_who_did_not_run_may_run_by_the_next_election() -> None:
+    election = looking_again()
+    election.refused(3, 0.0)
+    election.serving(2)
+    election.look(0, 1, 0.0)
+    election.receive(1, Notification(Role.LOOKING, Vote(2, 0, 3, 1)), 0.0)
+    assert election.role is Role.LOOKING
+
+
+def test_those_that_are_not_there_make_no_quorum() -> None:
+    election = looking_again()
+    for sid in (1, 3):
+        assert election.refused(sid, 0.0) == []
+    assert not any(isinstance(each, Elected) for each in election.tick(10.0))
+
+
 def test_observer_learns_the_leader_and_does_not_count() -> None:
     network = Network(majority(3, observers=1))
     network.start(4)

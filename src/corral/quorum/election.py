@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from corral.quorum.ensemble import Ensemble
 
 FINALIZE_S: Final = 0.05
-"""How long a quorum's agreement is left to be overtaken by a better vote, unless all voters have spoken.
+"""How long a quorum's agreement is left to be overtaken by a better vote, unless all voters that run have spoken.
 
 Apache waits four times as long. What comes too late costs an election more, never a transaction: a leader whose
 history is behind that of a quorum is not followed."""
@@ -84,6 +84,12 @@ class Election:
         self._out: list[Output] = []
         self._curious: set[int] = set()
         """Those who do not vote and have asked during this election: they are to hear of its end."""
+        self._has_served = False
+        """Since the last election."""
+        self._replaces = False
+        """Whether this election is to replace a leader that was lost, at the first attempt."""
+        self._absent: set[int] = set()
+        """Voters that do not run, as their machines have said in this election, and that have said nothing since."""
         self._followed_by: set[int] = set()
         """Of a leader that has not begun to serve: whose votes made it one. Nobody otherwise."""
 
@@ -113,6 +119,7 @@ class Election:
     def look(self, zxid: int, epoch: int, now: float) -> list[Output]:
         """Begin an election. ``zxid`` is the last one in this server's log, ``epoch`` its current one."""
         self.role = Role.LOOKING
+        self._replaces, self._has_served = self._has_served, False
         self.round += 1
         is_voter = not self.observes
         self._initial = Vote(
@@ -121,6 +128,7 @@ class Election:
         self.vote = self._initial
         self._votes.clear()
         self._outside.clear()
+        self._absent.clear()
         self._followed_by.clear()
         self._finalize_at = None
         self._resend_s = self._resend_first_s
@@ -132,6 +140,7 @@ class Election:
 
     def receive(self, sender: int, notification: Notification, now: float) -> list[Output]:
         """A message of another server has come."""
+        self._absent.discard(sender)
         if sender not in self.voters:
             if self.role is Role.LOOKING:
                 self._curious.add(sender)
@@ -145,6 +154,16 @@ class Election:
                 self._answer(sender, self.vote)
             if notification.vote.leader in self.voters:
                 self._hear(sender, notification, now)
+        return self._take()
+
+    def refused(self, sid: int, now: float) -> list[Output]:
+        """The machine of another server has said that nobody listens there: its vote need not be waited for.
+
+        At a start it is waited for all the same: others may be about to start as well.
+        """
+        if self.role is Role.LOOKING and self._replaces:
+            self._absent.add(sid)
+            self._conclude(now)
         return self._take()
 
     def tick(self, now: float) -> list[Output]:
@@ -162,6 +181,7 @@ class Election:
     def serving(self, epoch: int) -> None:
         """The new epoch has begun: whoever joins later is to hear the same of everybody."""
         self.vote = self.vote._replace(epoch=epoch)
+        self._has_served = True
         self._followed_by.clear()
 
     # Hearing
@@ -186,8 +206,16 @@ class Election:
             self._propose(vote if vote.beats(self._initial, self.committed) else self._initial, now)
         elif vote.beats(self.vote, self.committed):
             self._propose(vote, now)
+        elif self._replaces and vote != self.vote and not self._has_looked(sender):
+            # It may have been told before it looked, and would hear of it only when others are asked again. Not after
+            # an attempt that failed: the better one may be out of reach, and its silence lets others be elected.
+            self._answer(sender, self.vote)
         self._votes[sender] = notification
         self._conclude(now)
+
+    def _has_looked(self, sid: int) -> bool:
+        """Whether another server is known to look for a leader in this round."""
+        return sid in self._votes and self._votes[sid].role is Role.LOOKING
 
     def _leave_to(self, sender: int, vote: Vote) -> None:
         """Who has voted for this server and now looks for another will not follow it."""
@@ -218,12 +246,12 @@ class Election:
         self._tell_all(now)
 
     def _conclude(self, now: float) -> None:
-        """Whether those that look agree by now: at once if all have spoken, else after a moment."""
+        """Whether those that look agree by now: at once if all that run have spoken, else after a moment."""
         agreeing = {sid for sid, each in self._votes.items() if each.vote == self.vote}
         if self.me not in self.voters or not self._is_quorum(agreeing):
             # Voters do not tell others when they change their minds: those believe only what is settled.
             self._finalize_at = None
-        elif agreeing >= self.voters:
+        elif agreeing >= self.voters - self._absent:
             self._decide(self.vote)
             return
         elif self._finalize_at is None:

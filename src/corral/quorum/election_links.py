@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 class ElectionLinks:
     """All such connections of one server. Everything happens on the running event loop.
 
-    ``addresses`` tells where a server is by the configuration, ``received`` is given each message and its sender.
+    ``addresses`` tells where a server is by the configuration, ``received`` is given each message and its sender,
+    ``refused`` each server that was dialled at all its addresses and listens at none of them.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ElectionLinks:
         own_addresses: Sequence[PeerAddress],
         addresses: Callable[[int], Sequence[PeerAddress]],
         received: Callable[[int, bytes], None],
+        refused: Callable[[int], None] = lambda _: None,
         *,
         connect_timeout_s: float = 5.0,
         hello_timeout_s: float = 10.0,
@@ -60,6 +62,7 @@ class ElectionLinks:
         """Where this server says that it is."""
         self._addresses = addresses
         self._received = received
+        self._refused = refused
         self._connect_timeout_s = connect_timeout_s
         self._hello_timeout_s = hello_timeout_s
         self._tells_all_addresses = tells_all_addresses
@@ -133,6 +136,7 @@ class ElectionLinks:
         return task
 
     async def _dial(self, to: int, addresses: Sequence[PeerAddress]) -> None:
+        refusals = 0
         try:
             for address in addresses:
                 try:
@@ -146,6 +150,7 @@ class ElectionLinks:
                     continue
                 except OSError as error:
                     log.debug("server %d at %s:%d: %s", to, address.host, address.election_port, error)
+                    refusals += isinstance(error, ConnectionRefusedError)
                     continue
                 # In one piece: a Java peer takes what it gets of the addresses by one read.
                 writer.write(self._hello())
@@ -157,6 +162,8 @@ class ElectionLinks:
                 return
         finally:
             self._dialling.discard(to)
+        if refusals and refusals == len(addresses) and to not in self._links:
+            self._refused(to)
 
     def _hello(self) -> bytes:
         told = self.own_addresses if self._tells_all_addresses else self.own_addresses[:1]

@@ -66,6 +66,7 @@ class Elector:
             ensemble.members[me].addresses,
             self.addresses,
             self._receive,
+            lambda sid: self._do(self.election.refused(sid, self._loop.time())),
             connect_timeout_s=settings.connect_timeout_ms / 1000,
             hello_timeout_s=hello_timeout_s,
             tells_all_addresses=settings.multi_address_enabled,

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from corral.server.config import ServerConfig
     from corral.server.config.membership import PeerAddress
 
-_CONNECT_PAUSE_FIRST_S: Final = 0.01
-_CONNECT_PAUSE_MAX_S: Final = 0.2
+_CONNECT_PAUSE_FIRST_S: Final = 0.002
+"""The elected one begins to listen within a few milliseconds of its followers' first attempts."""
+_CONNECT_PAUSE_MAX_S: Final = 0.05
 _CONNECT_FOR_S: Final = 1.0
 """How long the elected one is given to listen; then there is another election."""
 

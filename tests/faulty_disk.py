@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,3 +208,17 @@ def _apply(content: bytearray, change: tuple[int, bytes] | int) -> None:
     if len(content) < offset:
         content.extend(bytes(offset - len(content)))
     content[offset : offset + len(data)] = data
+
+
+class HeldDisk(FileSystem):
+    """The real disk, whose syncs wait while they are held."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+        self.let.set()
+        self.began = threading.Event()
+
+    def sync_data(self, descriptor: int) -> None:
+        self.began.set()
+        self.let.wait(10)
+        super().sync_data(descriptor)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.faulty_disk import FailingFileSystem
+from tests.faulty_disk import FailingFileSystem, HeldDisk
 from tests.scripted_leader import ScriptedLeader, creation, creations, path, scripted_leader, zxid
 
 from corral.quorum.packets import COMMIT, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
@@ -28,20 +27,6 @@ def play(directory: Path, script: Callable[[ScriptedLeader], Awaitable[None]], f
             await script(leader)
 
     asyncio.run(main())
-
-
-class HeldDisk(FileSystem):
-    """The real disk, whose syncs wait while they are held."""
-
-    def __init__(self) -> None:
-        self.let = threading.Event()
-        self.let.set()
-        self.began = threading.Event()
-
-    def sync_data(self, descriptor: int) -> None:
-        self.began.set()
-        self.let.wait(10)
-        super().sync_data(descriptor)
 
 
 def current_epoch(leader: ScriptedLeader) -> int | None:

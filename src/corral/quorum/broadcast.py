@@ -205,6 +205,13 @@ class Broadcast:
         able = [sid for sid, reached in self._acknowledged.items() if sid in ensemble.voters and reached >= zxid]
         return max(able, default=self.me)
 
+    def forget(self, sid: int) -> None:
+        """What ``sid`` has acknowledged counts no more: coming into step again may cut it off its log.
+
+        That is no loss to it: what was proposed and not committed is sent to it once more, and acknowledged again.
+        """
+        self._acknowledged.pop(sid, None)
+
     def stop(self) -> None:
         """Nothing more is committed."""
         self._is_stopped = True

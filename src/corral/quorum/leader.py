@@ -421,15 +421,29 @@ class Leader:
                 await stream.drain()
             stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._told_ensemble.to_text().encode()))
             learner.release()
-            while (await stream.read()).type != ACK:
-                pass
+            acknowledged = await self._read_acknowledgement(stream, epoch << 32)
         if votes:
             self._followers.give(info.server_id)
         await self._started.wait()
+        self._acknowledge(learner, acknowledged)
         learner.is_in_step = True
         learner.heard_at_tick = self._tick
         learner.send(pack(PacketType.UP_TO_DATE, -1))
         return learner
+
+    async def _read_acknowledgement(self, stream: PacketStream, new_leader_zxid: int) -> int:
+        """Wait for that of NEWLEADER; returns the last zxid of those before it. Raises JuteError.
+
+        A follower before 3.9.1 may acknowledge proposals first (ZOOKEEPER-4685).
+        """
+        last = -1
+        while True:
+            packet = await stream.read()
+            if packet.type == ACK and packet.zxid == new_leader_zxid:
+                return last
+            if packet.type != ACK or packet.zxid >> 32 != new_leader_zxid >> 32:
+                raise JuteError(f"{packet!r} instead of the acknowledgement of NEWLEADER {new_leader_zxid:#x}")
+            last = packet.zxid
 
     async def _read_log(self, peer_zxid: int) -> list[tuple[int, bytes]] | None:
         """What a learner lacks and memory has not."""
@@ -467,6 +481,7 @@ class Leader:
             older.stream.abort()
         self.learners[learner.sid] = learner
         if broadcast is not None:
+            broadcast.forget(learner.sid)
             if not learner.is_observer:
                 learner.send(pack_transactions(PROPOSAL, broadcast.under_way))
             broadcast.listeners[learner.sid] = learner
@@ -486,6 +501,7 @@ class Leader:
         acknowledged = -1
         for kind, zxid, data, identities in packets:
             if kind == ACK:
+                # Other than that of an epoch's beginning, which says nothing of the log.
                 if zxid & LAST_COUNTER:
                     acknowledged = zxid
             elif kind == REQUEST:
@@ -510,6 +526,13 @@ class Leader:
                     told()
             else:
                 raise JuteError(f"{learner!r} sends {Packet(kind, zxid, data)!r}")
-        if acknowledged >= 0:
-            broadcast.acknowledge(learner.sid, acknowledged)
+        self._acknowledge(learner, acknowledged)
         server.pipeline.flush()
+
+    def _acknowledge(self, learner: Learner, zxid: int) -> None:
+        """The log of a learner is durable up to ``zxid``; negative if that is not known. Raises JuteError."""
+        assert self._broadcast is not None
+        if zxid > self._broadcast.last_proposed:
+            raise JuteError(f"{learner!r} acknowledges {zxid:#x}, which nobody has proposed")
+        if zxid >= 0:
+            self._broadcast.acknowledge(learner.sid, zxid)

@@ -1,0 +1,189 @@
+"""What a leader counts, and whom it believes. The learners are played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.faulty_disk import HeldDisk
+from tests.scripted_learners import LEADER, PATIENCE_S, ScriptedLearner, ScriptedLearners, scripted_learners
+
+import corral
+from corral.client import Client
+from corral.quorum.packets import ACK, PacketType, pack
+from corral.storage.files import ACCEPTED_EPOCH
+from corral.storage.filesystem import REAL, FileSystem
+
+Script = Callable[[ScriptedLearners], Awaitable[None]]
+
+
+def play(directory: Path, script: Script, number: int = 3, filesystem: FileSystem = REAL, **settings: str) -> None:
+    async def main() -> None:
+        async with scripted_learners(directory, number, filesystem, **settings) as them:
+            await script(them)
+
+    asyncio.run(main())
+
+
+async def begin(them: ScriptedLearners, follower: ScriptedLearner) -> tuple[Client, int]:
+    """A client of the leader, and the zxid of its session."""
+    zk = corral.connect(f"127.0.0.1:{them.client_port}", session_timeout=15)
+    starting = asyncio.ensure_future(zk.start())
+    zxid = await follower.acknowledge_next()
+    await starting
+    return zk, zxid
+
+
+async def turns(number: int = 20) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def test_what_was_acknowledged_before_a_truncation_counts_no_more(tmp_path: Path) -> None:
+    """A follower that comes again is cut back to what is committed; until it has the rest again, nobody else may.
+
+    The leader's own disk is done only after that. With the old acknowledgement it would answer its client, and be the
+    only one to have what was written.
+    """
+    disk = HeldDisk()
+
+    async def script(them: ScriptedLearners) -> None:
+        follower = await them.bring_into_step(2)
+        zk, opened = await begin(them, follower)
+        disk.let.clear()
+        writing = asyncio.ensure_future(zk.create("/written"))
+        proposed = await follower.acknowledge_next()
+        await follower.heard()
+        follower.stream.abort()
+        again = await them.connect(2)
+        await again.greet(accepted_epoch=1)
+        again.promise(proposed, -1)
+        first = await again.take_history()
+        assert (first.type, first.zxid) == (PacketType.TRUNC, opened)
+        disk.let.set()
+        await them.peer.history.database._is_idle.wait()
+        await turns()
+        assert not writing.done()
+        assert them.peer.history.last_zxid == opened
+        await again.finish()
+        again.acknowledge(proposed)
+        await writing
+
+    try:
+        play(tmp_path, script, filesystem=disk)
+    finally:
+        disk.let.set()
+
+
+def test_what_was_never_proposed_cannot_be_acknowledged(tmp_path: Path) -> None:
+    """It would count for everything that comes later."""
+
+    async def script(them: ScriptedLearners) -> None:
+        honest = await them.bring_into_step(2)
+        zk, opened = await begin(them, honest)
+        liar = await them.bring_into_step(3)
+        liar.acknowledge(opened + 1000)
+        with pytest.raises((EOFError, OSError)):
+            await liar.hear(PacketType.ACK)
+        writing = asyncio.ensure_future(zk.create("/written"))
+        proposed = await honest.hear(PacketType.PROPOSAL)
+        await them.peer.history.database._is_idle.wait()
+        await honest.heard()
+        assert not writing.done()
+        honest.acknowledge(proposed.zxid)
+        await writing
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_4685_a_proposal_that_is_acknowledged_before_new_leader_counts(tmp_path: Path) -> None:
+    """Apache's followers before 3.9.1 may do so."""
+
+    async def script(them: ScriptedLearners) -> None:
+        first = await them.bring_into_step(2)
+        zk, _ = await begin(them, first)
+        writing = asyncio.ensure_future(zk.create("/written"))
+        proposed = await first.hear(PacketType.PROPOSAL)
+        first.stream.abort()
+        second = await them.connect(3)
+        await second.greet()
+        second.promise(0)
+        await second.take_history()
+        assert (await second.hear(PacketType.PROPOSAL)).zxid == proposed.zxid
+        second.acknowledge(proposed.zxid)
+        await second.finish()
+        await writing
+
+    play(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    "word", [pack(ACK, 7 << 32), pack(ACK, -1), pack(PacketType.PING, 1 << 32)], ids=["epoch 7", "no epoch", "no ACK"]
+)
+def test_who_acknowledges_another_leader_is_not_in_step(tmp_path: Path, word: bytes) -> None:
+    async def script(them: ScriptedLearners) -> None:
+        learner = await them.connect(2)
+        await learner.greet()
+        learner.promise(0)
+        await learner.take_history()
+        learner.stream.write(word)
+        with pytest.raises((EOFError, OSError)):
+            await learner.hear(PacketType.UP_TO_DATE)
+        assert them.leader.server is None
+        await them.bring_into_step(2)
+
+    play(tmp_path, script)
+
+
+def test_the_leaders_own_promise_counts_before_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learners that are a quorum without it reach its first address while it is not yet at its second."""
+    (tmp_path / "version-2").mkdir()
+    (tmp_path / "version-2" / ACCEPTED_EPOCH).write_text("7")
+    may_listen = asyncio.Event()
+    make_listener = asyncio.base_events.BaseEventLoop.create_server
+
+    async def slowly(loop: asyncio.base_events.BaseEventLoop, protocol: Any, host: Any, port: Any, **more: Any) -> Any:
+        if host == "127.0.0.2":
+            await may_listen.wait()
+        return await make_listener(loop, protocol, host, port, **more)
+
+    async def main() -> None:
+        them = ScriptedLearners(tmp_path, 5, REAL, {"multiAddress.enabled": "true"})
+        member = them.ensemble.members[LEADER]
+        places = (*member.addresses, member.addresses[0]._replace(host="127.0.0.2"))
+        them.ensemble = replace(
+            them.ensemble, members={**them.ensemble.members, LEADER: member._replace(addresses=places)}
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            await them.start()
+            monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "create_server", slowly)
+            learners = [await them.connect(sid) for sid in (2, 3, 4)]
+            greetings = [asyncio.ensure_future(each.greet()) for each in learners]
+            done, _ = await asyncio.wait(greetings, return_when=asyncio.FIRST_COMPLETED)
+            assert done
+            may_listen.set()
+            await asyncio.gather(*greetings)
+            assert {each.epoch for each in learners} == {8}
+            them.abort()
+            await them.peer.stop()
+
+    asyncio.run(main())
+
+
+def test_who_has_more_than_a_leader_that_a_quorum_has_promised_is_cut_back_at_once(tmp_path: Path) -> None:
+    """It need not be sent away first, for what it has more was never committed."""
+
+    async def script(them: ScriptedLearners) -> None:
+        await them.bring_into_step(2)
+        late = await them.connect(3)
+        await late.greet()
+        late.promise(1 << 32 | 5, 0)
+        first = await late.take_history()
+        assert first.type in (PacketType.TRUNC, PacketType.SNAP)
+        await late.finish()
+
+    play(tmp_path, script)

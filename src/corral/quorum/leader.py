@@ -154,6 +154,8 @@ class Leader:
         self._started = asyncio.Event()
         self._broadcast: Broadcast | None = None
         self._state = (self.history.current_epoch, self.history.last_zxid)
+        # Before any learner can come: without this one's own word a quorum of them might find an epoch that is too old.
+        self._epoch_choice.hear(self.me, self.history.accepted_epoch, votes=True)
         over = asyncio.get_running_loop().create_future()
         self._over: asyncio.Future[str] = over
         try:
@@ -198,7 +200,6 @@ class Leader:
 
     async def _begin(self) -> EpochOnDisk:
         """Everything up to the moment when a quorum has the epoch's history."""
-        self._epoch_choice.hear(self.me, self.history.accepted_epoch, votes=True)
         self.epoch = await self._epoch_choice.chosen
         self.history.promise(self.epoch)
         self._name_configuration()

@@ -409,7 +409,9 @@ class Leader:
         if promised.type != PacketType.ACK_EPOCH or promised.data is None or len(promised.data) < 4:
             raise JuteError(f"{learner!r} answers {promised!r} to the epoch")
         current_epoch = int.from_bytes(promised.data[:4], "big", signed=True)
-        if (current_epoch, promised.zxid) > self._state and current_epoch != -1:
+        # Once a quorum has promised, who has more has what was never committed, and is cut back.
+        is_ahead = current_epoch != -1 and (current_epoch, promised.zxid) > self._state
+        if is_ahead and not self._promises.enough.done():
             raise JuteError(f"{learner!r} is ahead: epoch {current_epoch}, zxid {promised.zxid:#x}")
         if votes and current_epoch != -1:
             self._promises.give(info.server_id)

@@ -233,7 +233,13 @@ class LeaderServer(MemberServer):
             session = self.tracker.add(session_id, timeout_ms, self.clock.monotonic_ms())
             session.owner = owner
             self.leading.open_session(session_id, timeout_ms)
-        elif session is not None and session.owner is not owner and self._has_moved(session, owner):
+        elif (
+            session is not None
+            and session.owner is not owner
+            # Who says that it is over is believed, as by Apache's leader, wherever the client is by now.
+            and operation != CLOSE_SESSION
+            and self._has_moved(session, owner)
+        ):
             # Its client has gone on at another member: what was still on its way here must not be done after that.
             # A member that has the client all the same (its word came here late) must not wait for ever.
             self.leading.refuse(session_id, xid, ErrorCode.SESSION_MOVED)

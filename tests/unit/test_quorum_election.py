@@ -287,7 +287,6 @@ def test_leader_that_has_gone_is_not_elected_by_those_who_still_follow() -> None
 
 
 def test_vote_of_an_older_round_is_answered_and_does_not_count() -> None:
-    """ZOOKEEPER-1818: a vote out of date must not complete a quorum."""
     election = Election(1, majority(3))
     for _ in range(3):
         election.look(0, 0, 0.0)
@@ -296,6 +295,105 @@ def test_vote_of_an_older_round_is_answered_and_does_not_count() -> None:
     assert (answer.to, answer.notification.vote.round) == (2, 3)
     assert election.tick(10.0) != []
     assert election.role is Role.LOOKING
+
+
+def test_zookeeper_1818_who_follows_a_leader_by_votes_of_several_rounds_is_one_quorum() -> None:
+    """Zxid and round are those of different elections: the leader and its epoch are what must be the same."""
+    election = Election(1, majority(3))
+    election.look(7, 0xBA, 0.0)
+    assert election.receive(2, Notification(Role.FOLLOWING, Vote(3, 5, 7, 0xBA)), 0.1) == []
+    outputs = election.receive(3, Notification(Role.LEADING, Vote(3, 9, 4, 0xBA)), 0.2)
+    assert [each.role for each in outputs if isinstance(each, Elected)] == [Role.FOLLOWING]
+    assert election.vote.leader == 3
+    assert election.round == 4
+
+
+def test_zookeeper_1818_an_older_epoch_of_the_same_leader_is_another_vote() -> None:
+    election = Election(1, majority(3))
+    election.look(7, 0xB9, 0.0)
+    told = [
+        *election.receive(2, Notification(Role.FOLLOWING, Vote(3, 5, 7, 0xB8)), 0.1),
+        *election.receive(3, Notification(Role.LEADING, Vote(3, 9, 4, 0xB9)), 0.2),
+    ]
+    assert told == []
+    assert election.role is Role.LOOKING
+
+
+def test_zookeeper_1818_who_has_come_into_step_says_the_epoch_that_it_is_in() -> None:
+    """Server 2 was told to follow 3 in one epoch, and came to it in the next; now 1 returns."""
+    network = Network(majority(3))
+    network.start(2, 7, 0xB8)
+    network.start(3, 7, 0xB8)
+    network.run(1)
+    network.start(3, 7, 0xB9)
+    network.start(2, 7, 0xB8)
+    network.run(2)
+    assert network.leaders() == {2: 3, 3: 3}
+    for sid in (2, 3):
+        network.servers[sid].serving(0xBA)
+    network.start(1, 7, 0xBA)
+    network.run(3)
+    assert network.leaders() == {1: 3, 2: 3, 3: 3}
+    assert network.servers[1].vote.epoch == 0xBA
+
+
+def test_zookeeper_3537_a_leader_of_this_round_is_believed_in_this_round() -> None:
+    """One has voted for it, and it says that it leads: it takes nobody else."""
+    election = Election(1, majority(3))
+    election.look(0, 0, 0.0)
+    election.receive(3, Notification(Role.LOOKING, Vote(3, 0, 1, 0)), 0.1)
+    outputs = election.receive(3, Notification(Role.LEADING, Vote(3, 0, 1, 0)), 0.11)
+    assert [each.role for each in outputs if isinstance(each, Elected)] == [Role.FOLLOWING]
+
+
+def test_zookeeper_3537_that_a_server_led_in_an_earlier_round_says_nothing_of_this_one() -> None:
+    election = Election(1, majority(3))
+    for _ in range(2):
+        election.look(0, 0, 0.0)
+    election.receive(3, Notification(Role.LEADING, Vote(3, 0, 1, 8)), 0.1)
+    election.receive(3, Notification(Role.LOOKING, Vote(3, 0, 2, 9)), 0.2)
+    assert election.vote == Vote(3, 0, 2, 9)
+    assert election.receive(2, Notification(Role.FOLLOWING, Vote(3, 0, 2, 9)), 0.21) == []
+    assert election.role is Role.LOOKING
+
+
+def test_zookeeper_975_to_have_heard_of_all_is_not_to_be_elected_by_them() -> None:
+    """Server 3 joins two that have elected 2, and first hears what they said before they did."""
+    election = Election(3, majority(3))
+    election.look(0, 0, 0.0)
+    for sid in (1, 2):
+        told = election.receive(sid, Notification(Role.LOOKING, Vote(2, 0, 1, 0)), 0.1)
+        assert not [each for each in told if isinstance(each, Elected)]
+    assert not [each for each in election.tick(0.15) if isinstance(each, Elected)]
+    election.receive(1, Notification(Role.FOLLOWING, Vote(2, 0, 1, 0)), 0.2)
+    outputs = election.receive(2, Notification(Role.LEADING, Vote(2, 0, 1, 0)), 0.2)
+    assert [each.role for each in outputs if isinstance(each, Elected)] == [Role.FOLLOWING]
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_zookeeper_975_who_does_not_vote_is_not_counted_whatever_it_says(role: Role) -> None:
+    """Servers 4 and 5 observe, 9 is none of the members."""
+    election = Election(1, majority(3, observers=2))
+    election.look(0, 0, 0.0)
+    for sid in (4, 5, 9):
+        for leader in (sid, 3):
+            told = election.receive(sid, Notification(role, Vote(leader, 1 << 40, 1, 9)), 0.1)
+            assert [each.to for each in told if isinstance(each, Send)] == [sid]
+    outputs = election.receive(3, Notification(Role.LEADING, Vote(3, 1 << 40, 1, 9)), 0.2)
+    assert outputs == []
+    assert (election.role, election.vote.leader) == (Role.LOOKING, 1)
+
+
+def test_zookeeper_764_who_only_believes_to_vote_never_leads() -> None:
+    """Its own configuration says that 4 votes, those of the others that it observes; its log is the longest."""
+    network = Network(majority(3, observers=1))
+    network.servers[4] = Election(4, majority(4))
+    for sid in (4, 1, 2, 3):
+        network.start(sid, zxid=100 if sid == 4 else sid, epoch=1)
+        network.run(network.now + 1)
+    network.run(network.now + 5)
+    assert network.leaders() == dict.fromkeys((1, 2, 3, 4), 2)
+    assert network.elected[4].role is Role.FOLLOWING
 
 
 def test_stranger_is_answered_and_does_not_count() -> None:
@@ -309,7 +407,7 @@ def test_stranger_is_answered_and_does_not_count() -> None:
 
 
 def test_who_weighs_nothing_never_leads() -> None:
-    """ZOOKEEPER-975 and its kin: ids decide only among those that may lead."""
+    """Ids decide only among those that may lead."""
     text = "\n".join(
         [
             *(f"server.{sid}=h:2888:{3888 + sid}:participant" for sid in range(1, 4)),

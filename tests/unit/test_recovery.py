@@ -6,16 +6,18 @@ import logging
 from pathlib import Path
 
 import pytest
-from tests.trees import ANYONE, EXTENDED, NOW_MS, SESSION, Grower, facts, log_entry, varied_tree
+from tests.trees import ANN, ANYONE, EXTENDED, NOW_MS, SESSION, Grower, facts, log_entry, sealed, varied_tree
 
 from corral.jute.ops import OpCode
-from corral.jute.records import CreateTxn, DeleteTxn, ErrorTxn
+from corral.jute.records import Acl, CreateTxn, DeleteTxn, ErrorTxn, Id
 from corral.storage.errors import LogGapError, StorageError
 from corral.storage.recovery import Recovered, recover
 from corral.storage.snapshot import SnapshotEncoder
 from corral.storage.snapshot_file import write_snapshot
 from corral.storage.txnlog import TxnLogWriter
 from corral.tree.datatree import DataTree
+
+BOB = Acl(31, Id("digest", "bob:y"))
 
 
 class Disk:
@@ -185,6 +187,39 @@ def test_what_the_snapshot_shows_already_may_come_again(disk: Disk) -> None:
     assert recovered.transactions == 5
     assert facts(recovered.tree) == facts(grower.tree)
     assert recovered.tree.digest == grower.tree.digest
+
+
+@pytest.mark.parametrize("dropped", [(), (ANN,)])
+def test_zookeeper_3306_4846_a_znode_whose_acl_is_not_in_the_table_gets_it_back(
+    disk: Disk, dropped: tuple[Acl, ...]
+) -> None:
+    """Apache's servers write the table of ACLs first, and znodes that come later with numbers that it has not."""
+    grower = disk.grower
+    grower.create(b"/before", b"", *dropped)
+    disk.write_log()
+    encoder = SnapshotEncoder(grower.tree, digests=False, last_zxid_section=True)
+    head, zxid = encoder.head(), encoder.zxid
+    grower.apply(OpCode.DELETE, DeleteTxn(b"/before"))
+    grower.create(b"/a", b"", BOB)
+    grower.create(b"/a/below", b"", ANN)
+    assert grower.tree.nodes[b"/a"].acl not in (-1, 0)
+    all_of_it = SnapshotEncoder(grower.tree, digests=False, last_zxid_section=True)
+    content = bytearray(head) + (all_of_it.nodes(1000) or b"")
+    assert all_of_it.nodes(1) is None
+    disk.write_log()
+    (disk.snapshots / f"snapshot.{zxid:x}").write_bytes(sealed(content, all_of_it))
+    tree = disk.recover().tree
+    assert facts(tree) == facts(grower.tree)
+    assert tree.acls.entries(tree.nodes[b"/a"].acl) == (BOB,)
+    # As a leader it can go on from there, below that znode too.
+    grower = Grower(tree)
+    grower.set_acl(b"/a", ANN)
+    grower.create(b"/a/later", b"", BOB)
+    assert [tree.acls.entries(tree.nodes[path].acl) for path in (b"/a", b"/a/below", b"/a/later")] == [
+        (ANN,),
+        (ANN,),
+        (BOB,),
+    ]
 
 
 def test_ephemerals_without_a_session_end(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.in_process import Client, ManualClock, WatchedServer, create, serving
+from tests.in_process import (
+    Client,
+    ManualClock,
+    WatchedServer,
+    create,
+    frame,
+    parse_reply,
+    request,
+    serving,
+    split_frames,
+)
 
+from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode
-from corral.jute.records import PathWatchRequest
+from corral.jute.records import ConnectRequest, PathWatchRequest
 from corral.server.sessions import NO_PASSWORD, SessionTracker, first_session_id, session_password
 
 TICK_MS = 20
@@ -180,6 +192,85 @@ def test_a_session_outlives_its_connection_and_the_server(tmp_path: Path) -> Non
             assert back.closed
             assert b"/mine" not in server.tree.nodes
             assert not server.tracker.sessions
+
+    asyncio.run(scenario())
+
+
+def test_zookeeper_1208_who_closes_a_session_creates_nothing_in_it_any_more(tmp_path: Path) -> None:
+    """All of it arrives together: the end is not in the tree when the rest is prepared."""
+
+    async def scenario() -> None:
+        async with serving(tmp_path) as server:
+            client = Client(server)
+            frames = [
+                frame(ConnectRequest(0, 0, 30_000, 0, bytes(16)).to_bytes() + b"\0"),
+                request(1, OpCode.CREATE, create(b"/before", flags=1)),
+                request(2, OpCode.CLOSE_SESSION),
+                request(3, OpCode.CREATE, create(b"/after", flags=1)),
+                request(4, OpCode.CREATE, create(b"/for-ever")),
+            ]
+            await client.feed([b"".join(frames)])
+            answered = [parse_reply(each) for each in split_frames(bytes(client.transport.written))[1:]]
+            assert [(each.xid, each.error) for each in answered[:2]] == [(1, 0), (2, 0)]
+            assert {each.error for each in answered[2:]} <= {ErrorCode.SESSION_EXPIRED}
+            assert client.closed
+            assert not {b"/before", b"/after", b"/for-ever"} & server.tree.nodes.keys()
+            assert server.tree.ephemerals == {}
+
+    asyncio.run(scenario())
+
+
+def test_zookeeper_1208_who_expires_creates_nothing_while_that_is_on_its_way(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as server:
+            client = Client(server)
+            await client.connect()
+            assert server.expire(client.connection.session_id)
+            replies = await client.ask_all([(1, OpCode.CREATE, create(b"/late", flags=1))])
+            assert {each.error for each in replies} <= {ErrorCode.SESSION_EXPIRED}
+            assert client.closed
+            assert b"/late" not in server.tree.nodes
+            assert server.tree.ephemerals == server.tree.sessions == {}
+
+    asyncio.run(scenario())
+
+
+def test_zookeeper_1496_a_session_that_is_created_after_its_time_is_over_ends_all_the_same(tmp_path: Path) -> None:
+    """Its creation waits for the disk for longer than it may live, and its end comes behind that."""
+
+    async def scenario() -> None:
+        clock = ManualClock()
+        async with serving(tmp_path, clock, tick_time_ms=TICK_MS) as server:
+            client, again = Client(server), Client(server)
+            sync = server.pipeline._sync
+            held: list[Callable[[], None]] = []
+            server.pipeline._sync = lambda done: sync(lambda: held.append(done))
+            client.connection.data_received(frame(ConnectRequest(0, 0, TICK_MS * 3, 0, bytes(16)).to_bytes() + b"\0"))
+            async with asyncio.timeout(20):
+                while not held:
+                    await asyncio.sleep(0)
+                (session_id,) = server.tracker.sessions
+                # As long as it is there it is waited for.
+                client.hang_up()
+                await asyncio.sleep(0)
+                clock.now_ms += TICK_MS * 5
+                while session_id not in server.pipeline.closing:
+                    await asyncio.sleep(0.001)
+            # It is not given another life by word of its client, nor by its return.
+            clock.now_ms += TICK_MS * 5
+            server.tracker.touch(server.tracker.sessions[session_id], clock.now_ms)
+            back = asyncio.ensure_future(again.connect(TICK_MS * 3, session_id, session_password(session_id)))
+            clock.now_ms += TICK_MS * 5
+            await asyncio.sleep(TICK_MS / 1000 * 3)
+            server.pipeline._sync = sync
+            held.pop()()
+            response = await back
+            assert response is not None
+            assert response.session_id == 0
+            await again.settle()
+            assert server.tree.sessions == {}
+            assert server.tracker.sessions == {}
+            assert server.stats.counters["stale_sessions_expired"] == 1
 
     asyncio.run(scenario())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,18 +12,18 @@ from typing import Any
 
 import pytest
 from tests.in_process import Client, ManualClock, WatchedServer, create, serving
-from tests.trees import facts
+from tests.trees import facts, sealed
 
 from corral.jute.ops import OpCode
 from corral.jute.owner import OwnerRules
 from corral.jute.record import Record
-from corral.jute.records import Acl, AuthPacket, Id, PathVersionRequest, SetAclRequest, SetDataRequest
+from corral.jute.records import Acl, AuthPacket, Id, MultiHeader, PathVersionRequest, SetAclRequest, SetDataRequest
 from corral.server.config import StorageConfig
 from corral.server.snapshots import SnapshotSchedule
 from corral.storage.files import list_logs, list_snapshots
 from corral.storage.filesystem import FileSystem
 from corral.storage.recovery import recover
-from corral.storage.snapshot import SnapshotReader
+from corral.storage.snapshot import SnapshotEncoder, SnapshotReader
 from corral.storage.snapshot_file import read_snapshot_bytes
 from corral.storage.txnlog import LogReader
 from corral.storage.txnlog.entry import decode_entry
@@ -138,6 +139,122 @@ def test_a_snapshot_taken_amid_changes_is_made_whole_by_the_log(tmp_path: Path, 
         assert recovered.tree.digest == server.tree.digest
 
     play(tmp_path, scenario, storage=StorageConfig(snapshot_compression=compression))
+
+
+def assert_recovers(server: WatchedServer, directory: Path) -> None:
+    """What the newest snapshot and the logs lead to is what the server has, and nothing was replayed in vain."""
+    recovered = recover(directory / "version-2", directory / "version-2", OwnerRules())
+    assert recovered.snapshot is not None
+    assert recovered.snapshot.zxid == server.database.snapshotter.last_zxid
+    assert facts(recovered.tree) == facts(server.tree)
+    assert recovered.digest_mismatches == 0
+
+
+def begin_within(server: WatchedServer, of: object, name: str, *, at_call: int = 1) -> None:
+    """Let a snapshot begin when a method of the tree, or of a part of it, is about to be called for the n-th time."""
+    called = getattr(of, name)
+    calls = itertools.count(1)
+
+    def hooked(*arguments: Any) -> Any:
+        if next(calls) == at_call:
+            assert server.database.snapshotter.start()
+        return called(*arguments)
+
+    setattr(of, name, hooked)
+
+
+@pytest.mark.parametrize(("name", "at_call"), [("put", 1), ("add", 1), ("add", 2), ("remove", 1)])
+def test_zookeeper_3127_a_snapshot_that_begins_within_a_multi_brings_all_of_it(
+    tmp_path: Path, name: str, at_call: int
+) -> None:
+    """Or none: it must not claim to hold a transaction of which it shows the first part only."""
+
+    async def scenario(server: WatchedServer, client: Client) -> None:
+        for path in (b"/a", b"/b", b"/c"):
+            await client.ask(OpCode.CREATE, create(path))
+        begin_within(server, server.tree, name, at_call=at_call)
+        operations = [
+            (OpCode.CREATE, create(b"/first")),
+            (OpCode.SET_DATA, SetDataRequest(b"/a", b"changed", -1)),
+            (OpCode.DELETE, PathVersionRequest(b"/b", -1)),
+            (OpCode.CREATE, create(b"/second")),
+            (OpCode.SET_DATA, SetDataRequest(b"/c", b"changed", -1)),
+        ]
+        body = b"".join(MultiHeader(op, False, -1).to_bytes() + each.to_bytes() for op, each in operations)
+        assert (await client.ask(OpCode.MULTI, body + MultiHeader(-1, True, -1).to_bytes())).error == 0
+        assert server.database.snapshotter.running
+        await written(server)
+        assert_recovers(server, tmp_path)
+
+    play(tmp_path, scenario)
+
+
+class Sessions(dict[int, int]):
+    """Has methods for what is done to a table of sessions, as a test can only stand before those."""
+
+    def __setitem__(self, session_id: int, timeout_ms: int) -> None:
+        self.begin(session_id, timeout_ms)
+
+    def begin(self, session_id: int, timeout_ms: int) -> None:
+        super().__setitem__(session_id, timeout_ms)
+
+
+@pytest.mark.parametrize(
+    ("name", "at_call"),
+    [
+        pytest.param("begin", 1, id="before a session is there"),
+        pytest.param("pop", 1, id="before it is gone"),
+        pytest.param("remove", 1, id="before its ephemerals are gone"),
+        pytest.param("remove", 2, id="before its last one is gone"),
+    ],
+)
+def test_zookeeper_3144_a_snapshot_that_begins_while_a_session_does_or_ends_loses_and_revives_nothing(
+    tmp_path: Path, name: str, at_call: int
+) -> None:
+    async def scenario(server: WatchedServer, client: Client) -> None:
+        other = Client(server)
+        server.tree.sessions = sessions = Sessions(server.tree.sessions)
+        begin_within(server, server.tree if name == "remove" else sessions, name, at_call=at_call)
+        await other.connect()
+        for path in (b"/mine", b"/mine-too"):
+            await other.ask(OpCode.CREATE, create(path, flags=1))
+        if name != "begin":
+            await other.ask(OpCode.CLOSE_SESSION)
+        await written(server)
+        assert len(server.tree.sessions) == (2 if name == "begin" else 1)
+        assert_recovers(server, tmp_path)
+
+    play(tmp_path, scenario)
+
+
+def test_zookeeper_3145_the_end_of_a_session_is_replayed_though_its_ephemerals_are_gone(tmp_path: Path) -> None:
+    """Their parent was written down before, and must note their end all the same: watches are set by its pzxid."""
+
+    async def scenario(server: WatchedServer, client: Client) -> None:
+        await client.ask(OpCode.CREATE, create(b"/p"))
+        await client.ask(OpCode.CREATE, create(b"/between"))
+        for path in (b"/p/deleted", b"/p/left"):
+            await client.ask(OpCode.CREATE, create(path, flags=1))
+        tree = server.tree
+        encoder = SnapshotEncoder(tree, digests=True, last_zxid_section=True)
+        content = bytearray(encoder.head())
+        until_between = [path for path, _ in tree.walk()].index(b"/between") + 1
+        content += encoder.nodes(until_between + 1) or b""
+        assert b"/p" in content
+        await client.ask(OpCode.DELETE, PathVersionRequest(b"/p/deleted", -1))
+        await client.ask(OpCode.CLOSE_SESSION)
+        assert not tree.sessions
+        while (piece := encoder.nodes(10)) is not None:
+            content += piece
+        assert b"/p/left" not in content
+        directory = tmp_path / "version-2"
+        (directory / f"snapshot.{encoder.zxid:x}").write_bytes(sealed(content, encoder))
+        recovered = recover(directory, directory, OwnerRules())
+        assert recovered.transactions == 2
+        assert recovered.tree.stat(b"/p") == tree.stat(b"/p")
+        assert facts(recovered.tree) == facts(tree)
+
+    play(tmp_path, scenario)
 
 
 class FailingSnapshots(FileSystem):

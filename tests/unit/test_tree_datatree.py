@@ -150,6 +150,17 @@ def test_close_session_of_an_old_log_takes_everything_owned() -> None:
     assert grower.tree.ephemerals == {7: {b"/f": None}}
 
 
+def test_close_session_takes_what_is_owned_and_not_listed() -> None:
+    """As Apache's server does: whatever its leader has overlooked must not stay for ever."""
+    grower = Grower()
+    grower.open_session()
+    for path in (b"/1", b"/2", b"/3"):
+        grower.create(path, ephemeral=True)
+    grower.apply(OpCode.CLOSE_SESSION, CloseSessionTxn([b"/2"]))
+    assert not {b"/1", b"/2", b"/3"} & grower.tree.nodes.keys()
+    assert grower.tree.ephemerals == {}
+
+
 def test_a_create_of_an_old_log_counts_on_by_itself() -> None:
     grower = Grower()
     grower.create(b"/p")

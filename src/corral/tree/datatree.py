@@ -40,7 +40,7 @@ from corral.tree.quota import LIMITS_NAME, USAGE_NAME, QuotaPaths, QuotaText, us
 from corral.tree.znode import LENGTH, STAT, STAT_SIZE, Children, Znode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Change = tuple[EventType, bytes, tuple[Acl, ...], bytes, tuple[Acl, ...]]
 """What happened, to which path, under which ACL; the parent (``/`` for the root) and the parent's ACL."""
@@ -215,13 +215,16 @@ class DataTree:
         Raises a KeeperError only where the tree already has (or has lost) what the transaction brings, which happens
         in replay and is to be ignored there; the record may then have had part of its effect.
         """
-        if zxid > self.last_zxid:
-            self.last_zxid = zxid
-        if txn_type == SET_DATA:
-            return self._set_data(zxid, time_ms, record, start)
-        if txn_type == MULTI:
-            return self._apply_multi(zxid, time_ms, session_id, record, start)
-        return self._apply_one(txn_type, zxid, time_ms, session_id, record, start)
+        try:
+            if txn_type == SET_DATA:
+                return self._set_data(zxid, time_ms, record, start)
+            if txn_type == MULTI:
+                return self._apply_multi(zxid, time_ms, session_id, record, start)
+            return self._apply_one(txn_type, zxid, time_ms, session_id, record, start)
+        finally:
+            # Not before: a snapshot that began meanwhile would claim to have it all (ZOOKEEPER-3127, 3144).
+            if zxid > self.last_zxid:
+                self.last_zxid = zxid
 
     def note_digest(self, zxid: int) -> None:
         """Keep the digest for the ``hash`` word if this zxid is one of those that are kept."""
@@ -461,16 +464,20 @@ class DataTree:
         self.sessions.pop(session_id, None)
         try:
             listed = CloseSessionTxn.decode(Reader(record, start)).paths_to_delete or []
-            paths = [path for path in listed if path is not None]
         except JuteError:
-            # Logs from before 3.6 name no paths: everything that the session owns goes.
-            paths = list(self.ephemerals.get(session_id, ()))
+            # Logs from before 3.6 name no paths.
+            listed = []
+        # What is gone already as well: its parent has to note it (ZOOKEEPER-3145).
+        self._delete_all([path for path in listed if path is not None], zxid)
+        self._delete_all(list(self.ephemerals.get(session_id, ())), zxid)
+
+    def _delete_all(self, paths: Sequence[bytes], zxid: int) -> None:
+        """As far as they, or at least their parents, are there."""
         for path in paths:
             try:
                 self._delete(path, zxid)
             except NoNodeError:
                 continue
-        self.ephemerals.pop(session_id, None)
 
     def _apply_multi(self, zxid: int, time_ms: int, session_id: int, record: bytes, start: int) -> bytes:
         txns = MultiTxn.decode(Reader(record, start)).txns or []

@@ -36,7 +36,7 @@ async def believe_for_ever(peer: Peer) -> None:
     peer.term._sync_limit = 1_000_000
 
 
-def test_neither_replaced_leader_nor_who_follows_it_says_what_is_old() -> None:
+def test_zookeeper_1675_3600_neither_replaced_leader_nor_who_follows_it_says_what_is_old() -> None:
     async def scenario() -> None:
         async with Ensemble(5, observers=1) as ensemble, AsyncExitStack() as clients:
             old = ensemble.leader()

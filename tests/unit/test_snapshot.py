@@ -281,10 +281,17 @@ def test_damage_in_the_acl_table_is_named() -> None:
     assert "before its znodes" in str(refusal(bytes(content)))
 
 
-def test_an_acl_that_is_not_in_the_table_grants_nothing() -> None:
-    content = reseal(HEAD + node(b"", struct.pack(">qqqqqiiiqq", 5, 0, 0, 0, 0, 0, 0, 0, 0, 0)) + b"\0\0\0\1/")
-    tree = load(content)
-    assert tree.acls.entries(tree.nodes[b""].acl) == ()
+def test_zookeeper_4846_an_acl_that_is_not_in_the_table_grants_nothing_and_stops_nothing() -> None:
+    unknown = struct.pack(">qqqqqiiiqq", 5, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    tree = load(reseal(HEAD + node(b"", unknown) + node(b"/a", unknown) + b"\0\0\0\1/"))
+    assert [tree.acls.entries(tree.nodes[path].acl) for path in (b"", b"/a")] == [(), ()]
+    # Watchers of the parent are told by its ACL.
+    grower = Grower(tree)
+    grower.create(b"/a/below", b"", ANN)
+    grower.apply(OpCode.DELETE, DeleteTxn(b"/a/below"))
+    assert [change[4] for change in tree.changes] == [(), ()]
+    grower.apply(OpCode.DELETE, DeleteTxn(b"/a"))
+    assert encode(tree)
 
 
 def test_unused_acls_are_dropped_and_their_numbers_not_given_again() -> None:

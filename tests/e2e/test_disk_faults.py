@@ -23,11 +23,15 @@ from tests.e2e.raw import (
     word,
 )
 from tests.faulty_disk import FailingFileSystem, disk_full, input_output_error
+from tests.trees import facts
 
+from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode, Xid
+from corral.jute.records import Acl, Id, SetAclRequest
 from corral.server.config import StorageConfig
 from corral.storage.errors import StorageError
 from corral.storage.filesystem import FileSystem
+from corral.tree.acl import READ_ONLY_ACL
 
 FEW_PER_SNAPSHOT = StorageConfig(snap_count=20)
 
@@ -54,13 +58,17 @@ class FullForSnapshots(FileSystem):
 
 
 class HangingFileSystem(FileSystem):
-    """A disk whose syncs do not return while ``answers`` is not set; only those of some files if ``only`` is given."""
+    """A disk that does not answer while ``answers`` is not set.
 
-    def __init__(self, only: str = "") -> None:
+    ``only`` are the files concerned, by the beginning of their names; ``call`` what does not return for them.
+    """
+
+    def __init__(self, only: str = "", call: str = "sync_data") -> None:
         self.answers = threading.Event()
         self.answers.set()
         self.hangs = threading.Event()
         self._only = only
+        self._call = call
         self._names: dict[int, str] = {}
 
     def create(self, path: Path) -> int:
@@ -69,11 +77,18 @@ class HangingFileSystem(FileSystem):
         return descriptor
 
     def sync_data(self, descriptor: int) -> None:
-        if not self.answers.is_set() and self._names[descriptor].startswith(self._only):
+        self._hang("sync_data", descriptor)
+        super().sync_data(descriptor)
+
+    def pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
+        self._hang("pwrite", descriptor)
+        return super().pwrite(descriptor, data, offset)
+
+    def _hang(self, call: str, descriptor: int) -> None:
+        if call == self._call and not self.answers.is_set() and self._names[descriptor].startswith(self._only):
             self.hangs.set()
             self.answers.wait(60)
             self.hangs.clear()
-        super().sync_data(descriptor)
 
 
 def write_until_it_ends(port: int, start: int = 0, size: int = 2000) -> list[bytes]:
@@ -172,7 +187,7 @@ def test_full_disk_at_the_start_only_costs_the_snapshot(tmp_path: Path, caplog: 
 
 
 def test_snapshot_that_hangs_in_the_disk_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    disk = HangingFileSystem(only="snapshot.")
+    disk = HangingFileSystem("snapshot.")
     paths = [b"/n%d" % number for number in range(100)]
     with running(tmp_path, disk, storage=FEW_PER_SNAPSHOT) as server, Client(server.port) as client:
         disk.answers.clear()
@@ -187,6 +202,34 @@ def test_snapshot_that_hangs_in_the_disk_stops_nobody(tmp_path: Path, caplog: py
         disk.answers.set()
     with running(tmp_path) as server:
         assert_all_there(server, paths)
+
+
+def test_zookeeper_3531_nobody_waits_for_the_table_of_acls_while_it_hangs_in_the_disk(tmp_path: Path) -> None:
+    disk = HangingFileSystem("snapshot.", "pwrite")
+
+    def protect(client: Client, path: bytes, *more: Acl) -> None:
+        client.do(OpCode.SET_ACL, SetAclRequest(path, [*READ_ONLY_ACL, *more], -1).to_bytes())
+
+    with running(tmp_path, disk) as server, Client(server.port) as client:
+        client.do(OpCode.CREATE, create(b"/before"))
+        protect(client, b"/before")
+        disk.answers.clear()
+        try:
+            assert server.call(lambda each: each.database.snapshotter.start())
+            assert disk.hangs.wait(10)
+            for number in range(20):
+                client.do(OpCode.CREATE, create(b"/n%d" % number))
+                protect(client, b"/n%d" % number, Acl(31, Id("digest", f"user{number}:x")))
+            with Client(server.port) as other:
+                assert other.ask(OpCode.GET_DATA, get_data(b"/before")).error == 0
+                assert other.ask(OpCode.SET_DATA, set_data(b"/before", b"")).error == ErrorCode.NO_AUTH
+                assert other.ask(OpCode.GET_DATA, get_data(b"/n19")).error == 0
+            assert disk.hangs.is_set()
+        finally:
+            disk.answers.set()
+        expected = server.call(lambda each: facts(each.tree))
+    with running(tmp_path) as server:
+        assert server.call(lambda each: facts(each.tree)) == expected
 
 
 @pytest.mark.parametrize("call", ["truncate", "sync_data"])

@@ -22,6 +22,7 @@ from tests.in_process import (
 from corral.jute.errors import ErrorCode
 from corral.jute.ops import OpCode
 from corral.jute.records import ConnectRequest, PathWatchRequest
+from corral.server.pipeline import WritePipeline
 from corral.server.sessions import NO_PASSWORD, SessionTracker, first_session_id, session_password
 
 TICK_MS = 20
@@ -230,7 +231,8 @@ def test_zookeeper_1208_who_expires_creates_nothing_while_that_is_on_its_way(tmp
             assert {each.error for each in replies} <= {ErrorCode.SESSION_EXPIRED}
             assert client.closed
             assert b"/late" not in server.tree.nodes
-            assert server.tree.ephemerals == server.tree.sessions == {}
+            assert not server.tree.ephemerals
+            assert not server.tree.sessions
 
     asyncio.run(scenario())
 
@@ -242,9 +244,11 @@ def test_zookeeper_1496_a_session_that_is_created_after_its_time_is_over_ends_al
         clock = ManualClock()
         async with serving(tmp_path, clock, tick_time_ms=TICK_MS) as server:
             client, again = Client(server), Client(server)
-            sync = server.pipeline._sync
+            pipeline = server.pipeline
+            assert isinstance(pipeline, WritePipeline)
+            sync = pipeline._sync
             held: list[Callable[[], None]] = []
-            server.pipeline._sync = lambda done: sync(lambda: held.append(done))
+            pipeline._sync = lambda done: sync(lambda: held.append(done))
             client.connection.data_received(frame(ConnectRequest(0, 0, TICK_MS * 3, 0, bytes(16)).to_bytes() + b"\0"))
             async with asyncio.timeout(20):
                 while not held:
@@ -254,7 +258,7 @@ def test_zookeeper_1496_a_session_that_is_created_after_its_time_is_over_ends_al
                 client.hang_up()
                 await asyncio.sleep(0)
                 clock.now_ms += TICK_MS * 5
-                while session_id not in server.pipeline.closing:
+                while session_id not in pipeline.closing:
                     await asyncio.sleep(0.001)
             # It is not given another life by word of its client, nor by its return.
             clock.now_ms += TICK_MS * 5
@@ -262,7 +266,7 @@ def test_zookeeper_1496_a_session_that_is_created_after_its_time_is_over_ends_al
             back = asyncio.ensure_future(again.connect(TICK_MS * 3, session_id, session_password(session_id)))
             clock.now_ms += TICK_MS * 5
             await asyncio.sleep(TICK_MS / 1000 * 3)
-            server.pipeline._sync = sync
+            pipeline._sync = sync
             held.pop()()
             response = await back
             assert response is not None

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,63 @@ def test_every_member_writes_down_a_change_and_starts_with_it(tmp_path: Path) ->
             await them.start(*left)
             async with client(them.hosts(*left)) as zk:
                 assert await voters(zk) == set(left)
+
+    asyncio.run(main())
+
+
+def test_zookeeper_2865_all_have_the_same_members_whenever_they_joined(tmp_path: Path) -> None:
+    """Two begin to join at once, and know nothing of each other; one becomes a member before the other does."""
+
+    async def main() -> None:
+        async with written(tmp_path, 5) as them:
+            everybody = (1, 2, 3, 4, 5)
+            only(them, 1, 2, 3)
+            await them.start(*everybody)
+            await them.serving(*everybody)
+            async with client(them.hosts(1, 2, 3)) as zk:
+                await zk.reconfig(joining=[them.line(4)])
+                changed = parse_ensemble((await zk.reconfig(joining=[them.line(5)])).data.decode())
+                for sid in everybody:
+                    while them.peers[sid].elector.election.committed.version != changed.version:
+                        await asyncio.sleep(0.01)
+            name = f"zoo.cfg.dynamic.{changed.version:x}"
+            lines = {them.file(sid).with_name(name).read_text() for sid in everybody}
+            assert lines == {"\n".join(them.line(sid) for sid in everybody)}
+            await them.stop(*everybody)
+            await them.start(*everybody)
+            await them.serving(*everybody)
+            assert [them.peers[sid].elector.election.committed for sid in everybody] == [changed] * 5
+
+    asyncio.run(main())
+
+
+def test_zookeeper_3829_members_that_are_added_file_by_file_count_when_all_have_restarted(tmp_path: Path) -> None:
+    """Nobody overwrites what another was started with; in the end a leader that was not there before commits."""
+
+    async def main() -> None:
+        async with written(tmp_path, 4, reconfigEnabled="false") as them:
+            only(them, 1, 2, 3)
+            await them.start(1, 2, 3)
+            await them.serving(1, 2, 3)
+            assert await them.leader() == 3
+            async with client(them.hosts(1, 2, 3, 4)) as zk:
+                await them.start(4)
+                await them.serving(4)
+                for sid in (1, 2, 3):
+                    await zk.persist(partial(zk.ensure, f"/before-{sid}"))
+                    await them.stop(sid)
+                    them.file(sid).write_text(f"{them.file(sid).read_text()}{them.line(4)}\n")
+                    await them.start(sid)
+                    await them.serving(sid)
+                assert await them.leader() == 4
+                await zk.persist(lambda: zk.ensure("/with-the-new-leader"))
+                for sid in (1, 2, 3, 4):
+                    assert [each.voters for each in them.peers[sid].elector.election.ensembles] == [{1, 2, 3, 4}]
+                    async with client(them.hosts(sid)) as each:
+                        assert await voters(each) == {1, 2, 3, 4}
+                # Any three of the four are a quorum, whoever they are.
+                await them.stop(1)
+                await zk.persist(lambda: zk.ensure("/without-the-first"))
 
     asyncio.run(main())
 

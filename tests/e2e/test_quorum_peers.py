@@ -249,6 +249,45 @@ def test_session_that_nobody_hears_of_expires_everywhere(tmp_path: Path) -> None
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("way", ["diff", "snap"])
+def test_zookeeper_1367_a_session_that_was_learned_of_while_coming_into_step_ends(tmp_path: Path, way: str) -> None:
+    """It began while a member was away, which later leads: only that one can end it then."""
+
+    async def main() -> None:
+        async with members(tmp_path, forceSnapshotSync="true" if way == "snap" else "false") as them:
+            await them.start(1, 2, 3)
+            async with client(them.hosts(1, 2)) as zk:
+                await fill(zk, "/before", 5)
+                await them.stop(3)
+                await zk.persist(lambda: zk.ensure("/without-it"))
+            leader = await them.leader()
+            figures = them.peers[leader].history.database.stats
+            before = figures.counters[f"{way}_count"]
+            lost = client(them.hosts(leader))
+            await lost.start()
+            await lost.create("/mine", ephemeral=True)
+            session = lost.session
+            assert session is not None
+            await them.start(3)
+            while them.peers[3].server is None:
+                await asyncio.sleep(0.005)
+            assert figures.counters[f"{way}_count"] > before
+            await them.stop(1, 2)
+            await them.start(1)
+            assert await them.leader() == 3
+            server = them.peers[3].server
+            assert server is not None
+            assert server.expire(session.id)
+            async with client(them.hosts(1)) as other:
+                while await other.exists("/mine") is not None:
+                    await asyncio.sleep(0.005)
+            assert [tree for tree in await them.trees() if b"/mine" in tree] == []
+            assert [sid for sid, peer in them.peers.items() if session.id in peer.history.tree.sessions] == []
+            await lost.close()
+
+    asyncio.run(main())
+
+
 def test_without_a_quorum_nobody_serves(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path) as them:

@@ -1,11 +1,16 @@
-"""Sessions that go from member to member while connections of before are still there."""
+"""What a leader makes of what learners pass on: of sessions that are at another member now, and other requests."""
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from tests.e2e.raw import Client, ConnectionEndedError, create, get_data, set_data
+from tests.e2e.test_quorum_peers import client, members
 
 from corral.jute.ops import CreateMode, OpCode
+from corral.quorum.serving import LeaderServer
 from corral.testing import Ensemble
 
 
@@ -40,3 +45,18 @@ def test_a_session_is_closed_by_a_connection_of_before_too(*, to_leader: bool) -
             assert old.ended()
             assert new.ended()
         assert "/mine" not in ensemble.tree(follower)
+
+
+def test_no_client_deletes_as_the_server_does_by_way_of_a_learner_that_passes_everything_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            async with client(them.hosts()) as zk:
+                await zk.create("/kept")
+                leader = them.peers[await them.leader()].server
+                assert isinstance(leader, LeaderServer)
+                leader.forwarded(0, 1, OpCode.DELETE_CONTAINER, b"/kept", (), object())
+                await zk.sync()
+                assert await zk.exists("/kept") is not None
+
+    asyncio.run(main())

@@ -15,6 +15,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from corral.server.config.membership import ANY_ADDRESSES, HOST, PeerAddress
+from corral.server.listeners import close_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -98,7 +99,9 @@ class ElectionLinks:
     async def close(self) -> None:
         """Close everything and wait until nothing runs any more."""
         self._is_closed = True
-        self.listen_no_more()
+        for listener in self._listeners:
+            await close_listener(listener)
+        self._listeners.clear()
         for writer in list(self._links.values()):
             writer.transport.abort()
         for task in self._tasks:

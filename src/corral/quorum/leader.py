@@ -43,6 +43,7 @@ from corral.quorum.serving import LAST_COUNTER, LeaderServer, Post
 from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.sync_plan import Way, plan_sync
 from corral.quorum.sync_throttle import Syncs
+from corral.server.listeners import close_listener
 from corral.storage.snapshot import SnapshotEncoder
 
 if TYPE_CHECKING:
@@ -343,8 +344,6 @@ class Leader:
         self._over.cancel()
         if self._broadcast is not None:
             self._broadcast.stop()
-        for listener in self._listeners:
-            listener.close()
         for learner in list(self.learners.values()):
             learner.stream.abort()
         for task in self._tasks:
@@ -352,6 +351,7 @@ class Leader:
         if self._tasks:
             await asyncio.wait(self._tasks)
         for listener in self._listeners:
+            await close_listener(listener)
             await listener.wait_closed()
         if self.server is not None:
             await self.server.leave()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.extensions import QUORUM
-from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, ERROR, OpCode
+from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, DELETE_CONTAINER, ERROR, OpCode
 from corral.quorum.gathering import Gathering
 from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
 from corral.quorum.packets import REQUEST, PacketType, encode_request, encode_sessions, pack
@@ -233,6 +233,10 @@ class LeaderServer(MemberServer):
             session = self.tracker.add(session_id, timeout_ms, self.clock.monotonic_ms())
             session.owner = owner
             self.leading.open_session(session_id, timeout_ms)
+        elif operation == DELETE_CONTAINER:
+            # A server's own operation, which asks for no rights. Apache's learners pass it on for clients.
+            self.leading.refuse(session_id, xid, ErrorCode.MARSHALLING_ERROR)
+            return
         elif (
             session is not None
             and session.owner is not owner

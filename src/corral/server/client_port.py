@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final, cast
 
 from corral.server.connection import Connection
+from corral.server.listeners import close_listener
 from corral.server.words import TELNET_BREAK, WORDS, FourLetterWords
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class ClientPort:
             await asyncio.wait([self._moving])
         if self._listener is None:
             return
-        self._listener.close()
+        await close_listener(self._listener)
         # Who was being accepted is there two turns of the loop later, and gone one after that.
         for _ in range(3):
             await asyncio.sleep(0)

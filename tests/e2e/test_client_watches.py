@@ -163,6 +163,29 @@ def test_kazoo_29_151_218_rust_zookeeper_97_watches_outlive_a_reconnection(share
     asyncio.run(main())
 
 
+def test_zookeeper_4475_a_recursive_watch_is_not_told_what_a_watch_of_children_is(shared: Server) -> None:
+    """Both are the same client's: the server tells it, and the client must know whom to tell."""
+
+    async def main() -> None:
+        async with client(shared.address) as zk, client(shared.address) as other:
+            await zk.create("/a")
+            below: list[WatchEvent] = []
+            children: list[WatchEvent] = []
+            lasting: list[WatchEvent] = []
+            await zk.add_watch("/", below.append, recursive=True)
+            await zk.add_watch("/a", lasting.append)
+            await zk.get_children("/a", watch=children.append)
+            await other.create("/a/b")
+            await other.create("/a/b/c")
+            await other.delete("/a/b/c")
+            await zk.sync()
+            assert kinds(children) == [(CHILDREN, "/a")]
+            assert kinds(lasting) == [(CHILDREN, "/a")]
+            assert kinds(below) == [(CREATED, "/a/b"), (CREATED, "/a/b/c"), (DELETED, "/a/b/c")]
+
+    asyncio.run(main())
+
+
 def test_what_changed_while_the_answer_was_on_its_way_is_not_lost(shared: Server) -> None:
     # The connection breaks between the server's answer and the client's: the read is asked again, with its watch.
     async def main() -> None:

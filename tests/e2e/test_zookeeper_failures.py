@@ -13,9 +13,10 @@ from tests.scripted_leader import creations, path, scripted_leader
 
 import corral
 from corral.jute.errors import ErrorCode
-from corral.jute.ops import OpCode
+from corral.jute.ops import CreateMode, OpCode
 from corral.jute.owner import OwnerKind, OwnerRules
-from corral.jute.records import PathVersionRequest
+from corral.jute.primitives import Reader
+from corral.jute.records import MultiHeader, PathResponse, PathVersionRequest, Stat
 from corral.quorum import serving
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.vote import Notification, Role, Vote, decode_notification
@@ -24,6 +25,8 @@ from corral.server.config.model import EXTENDED_SERVER_ID_MAX
 from corral.server.sessions import first_session_id
 from corral.storage.files import list_snapshots
 from corral.testing import Server
+
+MULTI_END = MultiHeader(-1, True, -1).to_bytes()
 
 
 def test_zookeeper_2623_a_check_sent_alone_leaves_nothing_that_cannot_be_replayed(tmp_path: Path) -> None:
@@ -95,3 +98,63 @@ def test_zookeeper_4787_a_host_name_beyond_ascii_travels_with_a_vote() -> None:
     heard = decode_notification(told.encode())
     assert heard == told
     assert parse_ensemble(heard.config) == ensemble
+
+
+@pytest.mark.parametrize(
+    ("op", "kind", "flags"),
+    [
+        (OpCode.CREATE, OpCode.CREATE, CreateMode.PERSISTENT),
+        (OpCode.CREATE2, OpCode.CREATE2, CreateMode.PERSISTENT),
+        (OpCode.CREATE2, OpCode.CREATE2, CreateMode.EPHEMERAL_SEQUENTIAL),
+        (OpCode.CREATE_CONTAINER, OpCode.CREATE2, CreateMode.CONTAINER),
+    ],
+)
+def test_zookeeper_4026_who_asks_for_the_stat_gets_it_within_a_multi_too(
+    op: OpCode, kind: OpCode, flags: CreateMode
+) -> None:
+    """Among other operations: what follows must be found where it is."""
+    with Server() as server, raw.Client(server.port) as asking:
+        other = MultiHeader(OpCode.CREATE, False, -1).to_bytes() + raw.create(b"/plain")
+        body = MultiHeader(op, False, -1).to_bytes() + raw.create(b"/a", b"data", flags)
+        reader = Reader(asking.do(OpCode.MULTI, other + body + other[:9] + raw.create(b"/last") + MULTI_END).body)
+        assert MultiHeader.decode(reader) == MultiHeader(OpCode.CREATE, False, 0)
+        assert PathResponse.decode(reader).path == b"/plain"
+        assert MultiHeader.decode(reader) == MultiHeader(kind, False, 0)
+        path = PathResponse.decode(reader).path
+        assert path is not None
+        if kind == OpCode.CREATE2:
+            stat = Stat.decode(reader)
+            assert stat.to_bytes() == asking.do(OpCode.EXISTS, raw.get_data(path)).body
+        assert MultiHeader.decode(reader) == MultiHeader(OpCode.CREATE, False, 0)
+        assert PathResponse.decode(reader).path == b"/last"
+        assert reader.data[reader.position :] == MULTI_END
+
+
+def test_zookeeper_1412_what_was_seen_before_a_reconnection_is_no_event_after_it(tmp_path: Path) -> None:
+    """A client knows by the zxid in the replies to its reads how much it has seen."""
+
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            leader = await them.leader()
+            follower = next(sid for sid in them.peers if sid != leader)
+            for sid in (leader, follower):
+                async with client(them.hosts(sid)) as writing, client(them.hosts(sid)) as reading:
+                    await writing.create(f"/{sid}", b"seen")
+                    await writing.create(f"/{sid}/below")
+                    events: list[corral.WatchEvent] = []
+                    assert await reading.exists(f"/{sid}", watch=events.append) is not None
+                    assert await reading.get_children(f"/{sid}", watch=events.append) == ["below"]
+                    reading.reconnect()
+                    await reading.connected()
+                    assert (await reading.get(f"/{sid}")).data == b"seen"
+                    assert events == []
+                    changed = await writing.set(f"/{sid}", b"new")
+                    created = await writing.create(f"/{sid}/new")
+                    await reading.sync()
+                    assert events == [
+                        corral.WatchEvent(corral.EventKind.DATA_CHANGED, f"/{sid}", changed.mzxid),
+                        corral.WatchEvent(corral.EventKind.CHILDREN_CHANGED, f"/{sid}", created.zxid),
+                    ]
+
+    asyncio.run(main())

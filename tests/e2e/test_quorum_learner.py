@@ -202,6 +202,26 @@ def test_zookeeper_1154_1489_what_is_appended_after_a_truncation_follows_what_wa
     play(tmp_path, script)
 
 
+def test_all_is_taken_back_of_who_was_the_only_one_to_have_anything(tmp_path: Path) -> None:
+    """Its log begins with an epoch, and has nothing before it. A simulation found that such a member stopped."""
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(())
+        leader.stream.write(pack_transactions(PROPOSAL, creations(1, 2)))
+        assert [await leader.hear(PacketType.ACK) for _ in range(2)] == [zxid(1), zxid(2)]
+        leader.stream.abort()
+        assert (await leader.greet(2)).zxid == zxid(2)
+        leader.stream.write(pack(PacketType.TRUNC, 0))
+        leader.send_history(creations(1, 3, 2))
+        leader.send_new_leader(2)
+        assert await leader.hear(PacketType.ACK) == zxid(0, 2)
+        await leader.restart()
+        assert (await leader.greet(3)).zxid == zxid(3, 2)
+        assert leader.znodes == {path(counter, 2) for counter in range(1, 4)}
+
+    play(tmp_path, script)
+
+
 def test_zookeeper_2355_half_a_proposal_leaves_nothing_in_memory(tmp_path: Path) -> None:
     async def script(leader: ScriptedLeader) -> None:
         await leader.bring_into_step(creations(1, 2))

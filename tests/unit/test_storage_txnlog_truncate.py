@@ -54,6 +54,21 @@ def test_all_logs_go_if_they_begin_right_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("zxid", [0, 4, 1 << 32 | 7])
+def test_all_logs_go_if_they_begin_with_a_later_epoch(tmp_path: Path, zxid: int) -> None:
+    """What was there before may be in a snapshot alone, or be nothing."""
+    write_log(tmp_path, range(2 << 32 | 1, 2 << 32 | 4))
+    truncate(tmp_path, zxid)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_that_begin_in_the_middle_of_a_later_epoch_are_left_alone(tmp_path: Path) -> None:
+    write_log(tmp_path, range(2 << 32 | 2, 2 << 32 | 4))
+    with pytest.raises(StorageError, match="the logs begin at zxid 0x200000002, they do not reach back to 0x4"):
+        truncate(tmp_path, 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.200000002"]
+
+
 def test_logs_that_do_not_reach_back_are_left_alone(tmp_path: Path) -> None:
     write_log(tmp_path, range(5, 9))
     with pytest.raises(StorageError, match="the logs begin at zxid 0x5, they do not reach back to 0x3"):

@@ -140,8 +140,7 @@ class LogReplay:
         self._notice(reader.path, ending, f"{ending.bytes_lost} bytes of a write that never finished are dropped")
 
     def _check_step(self, last_zxid: int, zxid: int, reader: LogReader) -> None:
-        new_epoch = zxid >> _COUNTER_BITS > last_zxid >> _COUNTER_BITS
-        if new_epoch and zxid & _COUNTER_MASK <= 1:
+        if _begins_epoch_after(last_zxid, zxid):
             return
         if self._unexplained is not None:
             self._drop_or_refuse(self._unexplained)
@@ -160,6 +159,11 @@ class LogReplay:
         notice = f"{path} at offset {ending.offset}: {ending.reason}; {consequence}"
         self.notices.append(notice)
         logger.warning("%s", notice)
+
+
+def _begins_epoch_after(last_zxid: int, zxid: int) -> bool:
+    """Whether ``zxid`` is the first of a later epoch, before which nothing need be missing."""
+    return zxid >> _COUNTER_BITS > last_zxid >> _COUNTER_BITS and zxid & _COUNTER_MASK <= 1
 
 
 def read_from(directory: Path, after_zxid: int, mark: LogMark | None = None) -> LogReplay:
@@ -197,7 +201,7 @@ def plan_truncation(directory: Path, zxid: int) -> Truncation:
     kept = [log for log in logs if log.zxid <= zxid]
     later = tuple(log.path for log in reversed(logs) if log.zxid > zxid)
     if not kept:
-        if logs[0].zxid != zxid + 1:
+        if logs[0].zxid != zxid + 1 and not _begins_epoch_after(zxid, logs[0].zxid):
             raise StorageError(
                 f"the logs begin at zxid {logs[0].zxid:#x}, they do not reach back to {zxid:#x}", directory
             )

@@ -20,8 +20,8 @@ def test_port_of_the_leader_is_taken(tmp_path: Path) -> None:
                 squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 squatter.bind((address.host, address.quorum_port))
                 squatter.listen()
-                # By its id it is the one to be elected, again and again, until the others are ahead of it.
-                await them.start(1, 2, 3)
+                # By its id it is the one to be elected, again and again; so it must be there first.
+                await them.start(3, 1, 2)
                 await asyncio.sleep(0.3)
                 assert them.peers[3].failed is None
                 assert them.peers[3].server is None

@@ -67,6 +67,11 @@ class Members:
                     return sid
             await asyncio.sleep(0.005)
 
+    async def serving(self) -> None:
+        """Wait until all that run serve: then all are in step with their leader."""
+        while any(each.server is None for each in self.peers.values()):
+            await asyncio.sleep(0.005)
+
     async def trees(self) -> list[dict[bytes, bytes]]:
         """What each running member holds, once they have come to the same transaction."""
         while True:

@@ -38,8 +38,7 @@ def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 async def begin(them: Members) -> None:
     """Start all, and wait until none of them is looking for a leader."""
     await them.start(*(them.ports.keys() - them.peers.keys()))
-    while any(each.server is None for each in them.peers.values()):
-        await asyncio.sleep(0.005)
+    await them.serving()
 
 
 async def cut_off(them: Members, sid: int) -> None:

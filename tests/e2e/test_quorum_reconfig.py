@@ -58,6 +58,7 @@ def test_one_joins_and_one_leaves(tmp_path: Path) -> None:
         async with members(tmp_path, 4, 0, **SETTINGS) as them:
             only(them, 1, 2, 3)
             await them.start(1, 2, 3)
+            await them.serving()
             async with client(them.hosts()) as zk:
                 seen: asyncio.Future[corral.WatchEvent] = asyncio.get_running_loop().create_future()
                 await zk.get_config(watch=seen.set_result)
@@ -83,6 +84,7 @@ def test_the_leader_itself_leaves(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 3, 0, **SETTINGS) as them:
             await them.start(1, 2, 3)
+            await them.serving()
             async with client(them.hosts()) as zk:
                 await zk.create("/before")
                 leader = await them.leader()
@@ -103,6 +105,7 @@ def test_an_observer_becomes_a_voter(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 3, 1, **SETTINGS) as them:
             await them.start(1, 2, 3, 4)
+            await them.serving()
             async with client(them.hosts(1, 2, 3)) as zk:
                 while them.peers[4].server is None:
                     await asyncio.sleep(0.01)
@@ -155,6 +158,7 @@ def test_everybody_remembers_after_a_restart(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 3, 0, **SETTINGS) as them:
             await them.start(1, 2, 3)
+            await them.serving()
             async with client(them.hosts()) as zk:
                 gone = next(sid for sid in (1, 2, 3) if sid in them.peers and them.peers[sid].role is Role.FOLLOWING)
                 await zk.reconfig(leaving=[str(gone)])
@@ -172,6 +176,7 @@ def test_one_change_at_a_time(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 5, 0, **SETTINGS) as them:
             await them.start(1, 2, 3, 4, 5)
+            await them.serving()
             async with client(them.hosts(await them.leader())) as zk:
                 both = await asyncio.gather(
                     zk.reconfig(leaving=["1"]), zk.reconfig(leaving=["2"]), return_exceptions=True
@@ -190,6 +195,7 @@ def test_who_may_change_the_members(tmp_path: Path) -> None:
         settings = {"reconfigEnabled": "true", "DigestAuthenticationProvider.superDigest": digest}
         async with members(tmp_path, 4, 0, **settings) as them:
             await them.start(1, 2, 3, 4)
+            await them.serving()
             async with client(them.hosts()) as zk, client(them.hosts()) as anybody:
                 with pytest.raises(corral.NoAuthError):
                     await anybody.reconfig(leaving=["1"])
@@ -212,8 +218,7 @@ def test_an_observer_does_not_make_the_quorum_of_new_members(tmp_path: Path) -> 
         async with members(tmp_path, 4, 1, **SETTINGS) as them:
             only(them, 1, 2, 3, 5)
             await them.start(1, 2, 3, 5)
-            while any(peer.server is None for peer in them.peers.values()):
-                await asyncio.sleep(0.01)
+            await them.serving()
             async with client(them.hosts(1, 2, 3)) as zk:
                 lines = [line(them, sid) for sid in (await them.leader(), 4, 5)]
                 with pytest.raises(corral.NewConfigNoQuorumError):
@@ -227,6 +232,7 @@ def test_groups_are_changed_as_a_whole(tmp_path: Path) -> None:
     async def main() -> None:
         async with members(tmp_path, 4, 0, **SETTINGS) as them:
             await them.start(1, 2, 3, 4)
+            await them.serving()
             async with client(them.hosts()) as zk:
                 lines = [line(them, sid) for sid in (1, 2, 3, 4)]
                 await zk.reconfig(members=[*lines, "group.1=1:2:3", "group.2=4", "weight.4=0"])
@@ -274,6 +280,7 @@ def test_all_members_are_replaced_under_load(tmp_path: Path) -> None:
         async with members(tmp_path, 5, 0, **SETTINGS) as them:
             only(them, 1, 2, 3)
             await them.start(1, 2, 3)
+            await them.serving()
             async with client(them.hosts()) as zk:
                 await zk.create("/w")
                 writing = [asyncio.create_task(write(zk, writer)) for writer in range(8)]
@@ -307,6 +314,7 @@ def test_other_servers_in_the_configuration_count_more_than_the_record(tmp_path:
         async with members(tmp_path, 4, 0, **SETTINGS) as them:
             only(them, 1, 2, 3)
             await them.start(1, 2, 3)
+            await them.serving()
             async with client(them.hosts()) as zk:
                 await zk.create("/kept")
                 await zk.reconfig(members=[line(them, sid) for sid in (2, 3)])

@@ -41,6 +41,9 @@ QUIET_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerf
 LOOPBACK: Final = "127.0.0.1"
 PORTS: Final = (10_000, 32_000)
 """Below those that systems give to clients."""
+_WORKERS: Final = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Tests that run in several processes at once each have a part of the ports: one that is free may be taken soon."""
 _chance: Final = random.SystemRandom()
 
 START_LIMIT_S: Final = 30.0
@@ -81,7 +84,7 @@ def free_port() -> int:
     test's client might have it.
     """
     while True:
-        port = _chance.randrange(*PORTS)
+        port = _chance.randrange(PORTS[0] + _WORKER, PORTS[1], _WORKERS)
         with closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

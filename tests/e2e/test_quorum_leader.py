@@ -14,9 +14,12 @@ from tests.scripted_learners import LEADER, PATIENCE_S, ScriptedLearner, Scripte
 
 import corral
 from corral.client import Client
+from corral.jute.records import Acl, Id
 from corral.quorum.packets import ACK, PacketType, pack
+from corral.quorum.snapshot_stream import SnapshotStream
 from corral.storage.files import ACCEPTED_EPOCH
 from corral.storage.filesystem import REAL, FileSystem
+from corral.tree.acl import encode_acl
 
 Script = Callable[[ScriptedLearners], Awaitable[None]]
 
@@ -187,3 +190,45 @@ def test_who_has_more_than_a_leader_that_a_quorum_has_promised_is_cut_back_at_on
         await late.finish()
 
     play(tmp_path, script)
+
+
+def test_zookeeper_3531_who_does_not_read_the_table_of_acls_holds_up_nobody(tmp_path: Path) -> None:
+    """A learner to which a tree is sent stops reading at its beginning; the others go on, with ACLs old and new."""
+
+    async def script(them: ScriptedLearners) -> None:
+        follower = await them.bring_into_step(2)
+        zk, _ = await begin(them, follower)
+        table = them.peer.history.tree.acls
+        for number in range(24):
+            table.intern(encode_acl([Acl(31, Id("digest", f"{number}" + "x" * 500_000))]))
+        slow = await them.connect(3)
+        await slow.greet()
+        slow.promise(0)
+        await slow.hear(PacketType.SNAP)
+        slow.stream._transport.pause_reading()
+        sending = them.leader.learners[3].stream
+        while not sending.unsent_bytes:
+            await asyncio.sleep(0.001)
+        for call in (
+            lambda: zk.create("/a"),
+            lambda: zk.set_acl("/a", [corral.Acl("world", "anyone", "r")]),
+            lambda: zk.create("/b", acl=[corral.Acl("world", "anyone", "cr")]),
+        ):
+            asked = asyncio.ensure_future(call())
+            await follower.acknowledge_next()
+            await asked
+        refused = asyncio.ensure_future(zk.set("/a", b""))
+        await follower.acknowledge_next()
+        with pytest.raises(corral.NoAuthError):
+            await refused
+        assert sending.unsent_bytes
+        # It gets all of it when it reads again, and what came meanwhile behind it.
+        slow.stream._transport.resume_reading()
+        tree = SnapshotStream()
+        while not tree.feed(await slow.stream.read_bytes()):
+            pass
+        slow.stream.put_back(tree.rest)
+        await slow.hear(PacketType.NEW_LEADER)
+        await slow.finish()
+
+    play(tmp_path, script, forceSnapshotSync="true")

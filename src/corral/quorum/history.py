@@ -139,6 +139,8 @@ class History:
             self._base_zxid = tree.last_zxid
         tree.keeps_digest = True
         for zxid, entry in self.database.logged_after(tree.last_zxid):
+            # A snapshot that is being written would show, under an older zxid, what may yet be cut off.
+            self.database.snapshotter.give_up()
             apply(tree, zxid, entry)
             self.recent.append((zxid, entry))
 

@@ -171,7 +171,7 @@ class Snapshotter:
         if running.error is not None:
             log.error("no snapshot could be written: %s", running.error)
             self.stats.count("snapshot_error_count")
-            self._give_up(running)
+            self.give_up()
         elif running.writer is None:
             self._running = None
             self.last_zxid = running.encoder.zxid
@@ -179,10 +179,13 @@ class Snapshotter:
             self.stats.note("snapshottime", took_s * 1000)
             log.info("snapshot of %d znodes at zxid %#x in %.1f s", *(running.encoder.total, self.last_zxid, took_s))
 
-    def _give_up(self, running: _Running) -> None:
-        self._running = None
+    def give_up(self) -> None:
+        """Let the snapshot under way, if there is one, come to nothing."""
+        running, self._running = self._running, None
+        if running is None:
+            return
         if running.error is None:
-            running.error = InterruptedError("the server stops")
+            running.error = InterruptedError("it was given up")
         if self._worker is not None:
             self._worker.submit(lambda: _discard(running), lambda: None)
 
@@ -190,9 +193,8 @@ class Snapshotter:
         self.longest_stall_ms = max(self.longest_stall_ms, (time.perf_counter() - started) * 1000)
 
     def stop(self) -> None:
-        """Give up a snapshot under way."""
-        if self._running is not None:
-            self._give_up(self._running)
+        """Give up a snapshot under way, and take none any more."""
+        self.give_up()
         if self._worker is not None:
             self._worker.stop(timeout_s=2)
             self._worker = None

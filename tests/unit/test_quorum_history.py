@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.faulty_disk import FailingFileSystem, disk_full
 from tests.trees import Grower, log_entry
 
 from corral.jute.ops import OpCode
 from corral.jute.owner import OwnerRules
-from corral.jute.records import Acl, CreateTxn, Id
+from corral.jute.records import Acl, CreateTxn, Id, SetDataTxn
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.history import History, apply
 from corral.quorum.sync_plan import SyncPlan, Way, plan_sync
@@ -21,7 +22,8 @@ from corral.server.database import Database
 from corral.server.machine import Machine
 from corral.server.stats import ServerStats
 from corral.storage.errors import StorageError
-from corral.storage.files import list_logs, list_snapshots
+from corral.storage.files import ACCEPTED_EPOCH, list_logs, list_snapshots
+from corral.storage.filesystem import REAL, FileSystem
 from corral.storage.txnlog.marks import SPACING_BYTES
 from corral.tree.datatree import DataTree
 
@@ -44,12 +46,12 @@ def fail(error: StorageError) -> None:
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[History]:
+async def opened(directory: Path, filesystem: FileSystem = REAL) -> AsyncIterator[History]:
     config = from_properties({"dataDir": str(directory), "clientPort": "1"})
-    database = Database(config, ServerStats(0), failed=fail, machine=Machine())
+    database = Database(config, ServerStats(0), failed=fail, machine=Machine(filesystem=filesystem))
     database.open(asyncio.get_running_loop())
     try:
-        yield History(database)
+        yield History(database, filesystem=filesystem)
     finally:
         await database.settle()
         database.close()
@@ -164,6 +166,79 @@ def test_what_is_cut_off_does_not_come_back(tmp_path: Path) -> None:
         async with opened(tmp_path) as history:
             assert znodes(history) == names(*entries(1, 4), *entries(1, 2, 4 << 32))
             assert history.last_zxid == 4 << 32 | 2
+
+    asyncio.run(main())
+
+
+def test_a_snapshot_under_way_does_not_show_what_may_be_cut_off(tmp_path: Path) -> None:
+    """It has the number of its beginning, so it would stay when what was never committed is cut off."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 3))
+            database = history.database
+            path = b"/%x" % entry(1)[0]
+            zxid = EPOCH | 4
+            database.extend([(zxid, log_entry(zxid, OpCode.SET_DATA, 0, SetDataTxn(path, b"lost", 1).to_bytes()))])
+            done = asyncio.Event()
+            database.sync(done.set)
+            await done.wait()
+            assert database.snapshotter.start()
+            await history.settle()
+            assert history.tree.nodes[path].data == b"lost"
+            while database.snapshotter.running:
+                await asyncio.sleep(0.001)
+            await history.cut(EPOCH | 3)
+            assert history.tree.nodes[path].data == b"data"
+
+    asyncio.run(main())
+
+
+def test_what_it_can_be_cut_back_to(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 3))
+            await history.append(entries(1, 2, 4 << 32))
+            can = {
+                zxid
+                for zxid in (-1, 0, EPOCH | 2, EPOCH | 3, EPOCH | 4, 4 << 32, 4 << 32 | 2, 4 << 32 | 3, 5 << 32)
+                if history.can_be_cut(zxid)
+            }
+            assert can == {0, EPOCH | 2, EPOCH | 3, 4 << 32, 4 << 32 | 2}
+            for each in list_snapshots(history.database.snapshot_directory):
+                each.path.unlink()
+            assert not history.can_be_cut(EPOCH | 2)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("text", ["-1", "2147483648"])
+def test_a_number_that_is_no_epoch_is_refused(tmp_path: Path, text: str) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            (history.database.snapshot_directory / ACCEPTED_EPOCH).write_text(text)
+            with pytest.raises(StorageError, match=f"acceptedEpoch: {text} is no epoch"):
+                _ = history.accepted_epoch
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("call", ["truncate", "rename"])
+def test_another_tree_and_what_this_server_alone_had_are_never_mixed(tmp_path: Path, call: str) -> None:
+    """Whichever step of the exchange is the last."""
+
+    async def main() -> None:
+        grower = Grower(DataTree(OwnerRules()))
+        grower.tree.last_zxid = EPOCH | 1
+        grower.create(b"/other", b"from the leader")
+        disk = FailingFileSystem()
+        async with opened(tmp_path, disk) as history:
+            await history.append(entries(1, 6))
+            disk.fail(call, disk_full)
+            with pytest.raises(StorageError, match="No space"):
+                await history.replace(grower.tree, EPOCH | 2)
+        async with opened(tmp_path) as history:
+            assert znodes(history) == names(*entries(1, 6 if call == "truncate" else 2))
 
     asyncio.run(main())
 

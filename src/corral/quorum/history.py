@@ -221,11 +221,12 @@ class History:
             digests=storage.digest_enabled,
             last_zxid_section=storage.serialize_last_processed_zxid_enabled,
         )
-        write_snapshot(self.database.snapshot_directory, encoder, storage.snapshot_compression or "", self.filesystem)
-        # What this server alone has, if anything, must not be replayed onto it.
-        self._remove_snapshots_after(zxid)
+        # What this server alone has, if anything, must never be replayed onto it: it goes before the tree is there. A
+        # newer snapshot may stay until then, for it shows the whole of what this server had.
         if any(each.zxid > zxid for each in list_logs(self.database.log_directory)) or self._logs_go_beyond(zxid):
             truncate(self.database.log_directory, zxid, self.filesystem)
+        write_snapshot(self.database.snapshot_directory, encoder, storage.snapshot_compression or "", self.filesystem)
+        self._remove_snapshots_after(zxid)
         self._install(tree)
         return HistoryOnDisk(zxid)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from corral.jute.primitives import JuteError
@@ -91,6 +93,7 @@ def test_many_packets_of_one_kind_are_what_each_would_be() -> None:
         "0000000400000000000000037fffffffffffffff",
         "000000040000000000000003ffffffff7fffffff",
         "000000010000000000000003ffffffff000000017fffffff",
+        "00000001000000000000000300000000000000010000000000100000",
     ],
 )
 def test_what_is_no_packet_is_refused(data: str) -> None:
@@ -102,6 +105,34 @@ def test_what_is_no_packet_is_refused(data: str) -> None:
     reader.feed(bytes.fromhex(data))
     with pytest.raises(JuteError):
         reader.packet()
+
+
+@pytest.mark.parametrize("length", [-2, -(1 << 31), 64 * 2**20 + 1, (1 << 31) - 1])
+def test_a_length_that_cannot_be_is_refused_before_anything_is_kept_for_it(length: int) -> None:
+    reader = PacketReader()
+    reader.feed(pack(*PACKETS[0]) + struct.pack(">iqi", 1, 3, length))
+    with pytest.raises(JuteError, match=f"a packet of type 1 with {length} bytes"):
+        reader.packets()
+
+
+def test_how_long_a_packet_may_be_is_the_readers_to_say() -> None:
+    for limit, fits in ((9, False), (10, True)):
+        reader = PacketReader()
+        reader.data_max_bytes = limit
+        reader.feed(pack(PacketType.PROPOSAL, 1, b"ten bytes."))
+        if fits:
+            assert len(reader.packets()) == 1
+        else:
+            with pytest.raises(JuteError):
+                reader.packets()
+
+
+def test_a_packet_that_is_put_back_does_not_wait_for_the_long_one_behind_it() -> None:
+    reader = PacketReader()
+    reader.feed(pack(*PACKETS[0]) + pack(PacketType.PROPOSAL, 1, bytes(10_000))[:5000])
+    assert len(reader.packets()) == 1
+    reader.put_back(pack(*PACKETS[1]))
+    assert reader.packet() == PACKETS[1]
 
 
 def test_learners_of_all_ages_are_known() -> None:

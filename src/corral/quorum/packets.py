@@ -26,6 +26,7 @@ _NULL: Final = b"\xff\xff\xff\xff"
 DATA_MAX_BYTES: Final = 64 << 20
 """A packet that announces more is none."""
 _IDENTITIES_MAX: Final = 1000
+_IDENTITIES_MAX_BYTES: Final = 1 << 20
 _REMEMBERED_MAX_BYTES: Final = 4096
 _TRANSACTIONS_PER_PIECE: Final = 500
 
@@ -59,6 +60,7 @@ ACK: Final = int(PacketType.ACK)
 COMMIT: Final = int(PacketType.COMMIT)
 COMMIT_AND_ACTIVATE: Final = int(PacketType.COMMIT_AND_ACTIVATE)
 INFORM: Final = int(PacketType.INFORM)
+INFORM_AND_ACTIVATE: Final = int(PacketType.INFORM_AND_ACTIVATE)
 NEW_LEADER: Final = int(PacketType.NEW_LEADER)
 REQUEST: Final = int(PacketType.REQUEST)
 
@@ -135,8 +137,12 @@ class PacketReader:
         self._more: list[bytes] = []
         """What came after ``_data``."""
         self.unread_bytes = 0
+        self.data_max_bytes = DATA_MAX_BYTES
+        """A packet with more data is none."""
         self._needed = 0
         """There is no packet before so many bytes are unread."""
+        self._reach = 0
+        """How far a packet goes at least that is not all there."""
         self._identities_as_sent = b""
         self._identities: Sequence[tuple[str, str]] = ()
 
@@ -149,6 +155,7 @@ class PacketReader:
         """Take bytes that are to be read before all others."""
         self._data = data + self.take_rest()
         self.unread_bytes = len(self._data)
+        self._needed = 0
 
     def take_rest(self) -> bytes:
         """All bytes that were not given as packets."""
@@ -165,7 +172,7 @@ class PacketReader:
             self._join()
         end = self._read(self._data, self._position)
         if end is None:
-            self._need()
+            self._needed = self._reach - self._position
             return None
         self._advance(end)
         return Packet(*self._found)
@@ -180,6 +187,7 @@ class PacketReader:
         position, end = 0, len(data)
         read_bare = _BARE.unpack_from
         sent = self._identities_as_sent
+        longest = self.data_max_bytes
         while end - position >= 20:
             kind, zxid, length, count = read_bare(data, position)
             if length == -1 and count == -1:
@@ -187,7 +195,7 @@ class PacketReader:
                 position += 20
                 continue
             tail = position + 16 + length
-            if 0 < length <= DATA_MAX_BYTES and end - tail >= 4:
+            if 0 < length <= longest and end - tail >= 4:
                 if data.startswith(_NULL, tail):
                     packets.append((kind, zxid, data[position + 16 : tail], None))
                     position = tail + 4
@@ -221,54 +229,45 @@ class PacketReader:
         self._needed = 0
 
     def _need(self) -> None:
-        """Not to look again at a long packet each time that some of it comes."""
-        self._needed = 20
-        if len(self._data) - self._position >= _HEAD.size:
-            length: int = _HEAD.unpack_from(self._data, self._position)[2]
-            self._needed += max(length, 0)
+        """Not to look again at a long packet each time that some of it comes. Raises JuteError at what is none."""
+        self._needed = _BARE.size
+        position = self._position
+        if len(self._data) - position >= _HEAD.size and self._read(self._data, position) is None:
+            self._needed = self._reach - position
 
     def _read(self, data: bytes, position: int) -> int | None:
-        """Any packet, into ``_found``; where it ends, None if it is not all there."""
+        """Any packet, into ``_found``; where it ends, None if it is not all there. Raises JuteError at what is none."""
         end = len(data)
         kind, zxid, length = _HEAD.unpack_from(data, position)
-        position += _HEAD.size
-        body: bytes | None = None
-        if length >= 0:
-            if length > DATA_MAX_BYTES:
-                raise JuteError(f"a packet of type {kind} with {length} bytes of data")
-            if end - position < length + 4:
-                return None
-            body = data[position : position + length]
-            position += length
-        elif length != -1:
+        begin = position + _HEAD.size
+        if not -1 <= length <= self.data_max_bytes:
             raise JuteError(f"a packet of type {kind} with {length} bytes of data")
-        begin = position
-        count: int = _INT.unpack_from(data, position)[0]
-        position += 4
-        if count == -1:
-            self._found: RawPacket = (kind, zxid, body, None)
-            return position
-        if not 0 <= count <= _IDENTITIES_MAX:
+        tail = position = begin + max(length, 0)
+        self._reach = position = position + _INT.size
+        if end < position:
+            return None
+        count: int = _INT.unpack_from(data, tail)[0]
+        if not -1 <= count <= _IDENTITIES_MAX:
             raise JuteError(f"a packet of type {kind} with {count} identities")
-        identities: list[tuple[str, str]] = []
-        for _ in range(count):
-            texts: list[str] = []
-            for _ in range(2):
-                if end - position < 4:
-                    return None
-                size: int = _INT.unpack_from(data, position)[0]
-                position += 4
-                if size > DATA_MAX_BYTES:
-                    raise JuteError(f"an identity of {size} bytes")
-                size = max(size, 0)
-                if end - position < size:
-                    return None
-                texts.append(data[position : position + size].decode("utf-8", "replace"))
-                position += size
-            identities.append((texts[0], texts[1]))
-        self._found = (kind, zxid, body, identities)
-        if position - begin <= _REMEMBERED_MAX_BYTES:
-            self._identities_as_sent, self._identities = data[begin:position], identities
+        texts: list[str] = []
+        for _ in range(2 * count):
+            self._reach = position + _INT.size
+            if end < self._reach:
+                return None
+            size: int = max(_INT.unpack_from(data, position)[0], 0)
+            position += _INT.size
+            self._reach = position + size
+            if self._reach - tail > _IDENTITIES_MAX_BYTES:
+                raise JuteError(f"a packet of type {kind} with more than {_IDENTITIES_MAX_BYTES} bytes of identities")
+            if end < self._reach:
+                return None
+            texts.append(data[position : position + size].decode("utf-8", "replace"))
+            position += size
+        body = data[begin:tail] if length >= 0 else None
+        identities = list(zip(texts[::2], texts[1::2], strict=True)) if count >= 0 else None
+        self._found: RawPacket = (kind, zxid, body, identities)
+        if identities is not None and position - tail <= _REMEMBERED_MAX_BYTES:
+            self._identities_as_sent, self._identities = data[tail:position], identities
         return position
 
 

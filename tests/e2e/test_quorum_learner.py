@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from tests.faulty_disk import FailingFileSystem, HeldDisk
 from tests.scripted_leader import ScriptedLeader, creation, creations, path, scripted_leader, zxid
+from tests.trees import log_entry
 
-from corral.quorum.packets import COMMIT, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
+from corral.jute.ops import OpCode
+from corral.jute.records import SetDataTxn
+from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
 from corral.storage.files import CURRENT_EPOCH, read_number
 from corral.storage.filesystem import REAL, FileSystem
 from corral.tree.datatree import DataTree
@@ -261,13 +265,88 @@ def test_zookeeper_3701_a_truncation_that_fails_is_not_passed_over(tmp_path: Pat
     play(tmp_path, script, disk)
 
 
-def test_a_commit_that_comes_before_its_proposals_ends_the_term(tmp_path: Path) -> None:
-    """Out of order, the log could not be believed any more."""
+def reconfiguration(counter: int, members: bytes) -> tuple[int, bytes]:
+    number = zxid(counter)
+    return number, log_entry(number, OpCode.RECONFIG, 0, SetDataTxn(b"/zookeeper/config", members, 1).to_bytes())
+
+
+NONSENSE = {
+    "a commit of nothing": pack(COMMIT, zxid(3)),
+    "a proposal of nothing": pack(PROPOSAL, zxid(3)),
+    "an inform of nothing": pack(INFORM, zxid(3)),
+    "no transaction": pack(PROPOSAL, zxid(3), b"short"),
+    "a transaction of another number": pack(PROPOSAL, zxid(3), creation(4)[1]),
+    "a hole": pack(PROPOSAL, *creation(4)),
+    "one once more": pack(PROPOSAL, *creation(2)),
+    "one of an older epoch": pack(PROPOSAL, *creation(9, 0)),
+    "one of an epoch that is not the leader's": pack(PROPOSAL, *creation(1, 999)),
+    "no members": pack(PROPOSAL, *reconfiguration(3, b"\xff")),
+    "members nowhere": pack(PROPOSAL, *reconfiguration(3, b"server.1=nowhere")),
+    "inform and activate nothing": pack(PacketType.INFORM_AND_ACTIVATE, zxid(3), b"abc"),
+    "no word": pack(99, zxid(3)),
+    "a negative length": struct.pack(">iqii", PROPOSAL, zxid(3), -7, -1),
+    "a length of 2 GiB": struct.pack(">iqii", PROPOSAL, zxid(3), 0x7FFFFFFF, -1),
+    "a commit out of order": pack_transactions(PROPOSAL, creations(3, 4)) + pack_bare(COMMIT, [zxid(4)]),
+}
+
+
+@pytest.mark.parametrize("serves", [False, True], ids=["before NEWLEADER", "in step"])
+def test_a_leader_that_talks_nonsense_is_left_and_nothing_of_it_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, serves: bool
+) -> None:
+    """The member says why, and looks for a leader again; what it had is as it was, also after a restart."""
 
     async def script(leader: ScriptedLeader) -> None:
         await leader.bring_into_step(creations(1, 2))
-        leader.stream.write(pack_transactions(PROPOSAL, creations(3, 4)) + pack_bare(COMMIT, [zxid(4)]))
-        await leader.peer.stopped.wait()
-        assert "the oldest proposal here is" in str(leader.peer.failed)
+        leader.stream.abort()
+        for epoch, (name, nonsense) in enumerate(NONSENSE.items(), 2):
+            if serves:
+                await leader.bring_into_step([], epoch)
+            else:
+                assert (await leader.greet(epoch)).zxid == zxid(2), name
+                leader.stream.write(pack(PacketType.DIFF, zxid(2)))
+            caplog.clear()
+            leader.stream.write(nonsense)
+            await leader.gone()
+            while "is not led by 2 any more" not in caplog.text:
+                await asyncio.sleep(0.001)
+        told = (await leader.greet(100)).zxid
+        # Proposals that were no nonsense may be in the log, as after any leader that was lost.
+        assert told == zxid(2) or (told == zxid(4) and serves)
+        await leader.restart()
+        assert (await leader.greet(100)).zxid == told
+        assert leader.znodes == {path(counter) for counter in range(1, (told & 7) + 1)}
+
+    play(tmp_path, script)
+
+
+@pytest.mark.parametrize("place", [zxid(5), zxid(4, 2), 1 << 62, -1])
+def test_a_history_is_not_cut_back_to_where_it_never_was(tmp_path: Path, place: int) -> None:
+    """Everything behind that would be gone for nothing."""
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step([*creations(1, 4), *creations(1, 3, 2)], 2)
+        leader.stream.abort()
+        await leader.greet(3)
+        leader.stream.write(pack(PacketType.TRUNC, place))
+        await leader.gone()
+        assert (await leader.greet(3)).zxid == zxid(3, 2)
+
+    play(tmp_path, script)
+
+
+def test_a_damaged_tree_is_no_reason_to_stop(tmp_path: Path) -> None:
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 2))
+        leader.stream.abort()
+        await leader.greet(2)
+        tree = DataTree()
+        tree.last_zxid = zxid(5)
+        # A znode whose parent is not there.
+        tree.nodes[b"/nowhere/child"] = tree.nodes[b"/zookeeper"]
+        leader.send_tree(tree)
+        await leader.gone()
+        assert (await leader.greet(2)).zxid == zxid(2)
+        assert leader.znodes == {path(1), path(2)}
 
     play(tmp_path, script)

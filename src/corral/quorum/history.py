@@ -23,7 +23,7 @@ from corral.jute.owner import OwnerRules
 from corral.jute.paths import CONFIG
 from corral.jute.records import SetDataTxn
 from corral.quorum.ensemble import Ensemble, parse_ensemble
-from corral.storage.errors import StorageError
+from corral.storage.errors import LogGapError, StorageError
 from corral.storage.files import ACCEPTED_EPOCH, CURRENT_EPOCH, list_logs, list_snapshots, read_number, write_number
 from corral.storage.filesystem import REAL, FileSystem, remove_if_present
 from corral.storage.recovery import recover
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from corral.server.database import Database
     from corral.tree.datatree import DataTree
 
+EPOCH_MAX: Final = 0x7FFFFFFF
+"""The last that there can be."""
 _COUNTER: Final = 0xFFFFFFFF
 _TXN_HEADER: Final = struct.Struct(">qiqqi")
 _READ_AT_ONCE: Final = 1000
@@ -92,18 +94,21 @@ class History:
     @property
     def accepted_epoch(self) -> int:
         """The newest epoch that was promised to be taken part in."""
-        accepted = read_number(self.database.snapshot_directory / ACCEPTED_EPOCH)
-        return self._epoch_of_history if accepted is None else accepted
+        return self._read_epoch(ACCEPTED_EPOCH)
 
     @property
     def current_epoch(self) -> int:
         """The newest epoch whose leader's history was taken over."""
-        current = read_number(self.database.snapshot_directory / CURRENT_EPOCH)
-        return self._epoch_of_history if current is None else current
+        return self._read_epoch(CURRENT_EPOCH)
 
-    @property
-    def _epoch_of_history(self) -> int:
-        return self.last_zxid >> 32
+    def _read_epoch(self, name: str) -> int:
+        path = self.database.snapshot_directory / name
+        epoch = read_number(path)
+        if epoch is None:
+            return self.last_zxid >> 32
+        if not 0 <= epoch <= EPOCH_MAX:
+            raise StorageError(f"{epoch} is no epoch", path)
+        return epoch
 
     def promise(self, epoch: int) -> PromiseOnDisk:
         """Write ``acceptedEpoch``."""
@@ -211,6 +216,21 @@ class History:
         self._install(recovered.tree)
         return HistoryOnDisk(zxid)
 
+    def can_be_cut(self, zxid: int) -> bool:
+        """Whether something was ever written here that led to ``zxid``, and can be found again."""
+        if not 0 <= zxid <= self.last_zxid:
+            return False
+        snapshots = [each.zxid for each in list_snapshots(self.database.snapshot_directory)]
+        if not any(each <= zxid for each in snapshots):
+            return False
+        # An epoch's beginning is in no log.
+        if not zxid & _COUNTER or zxid in (*snapshots, self.last_zxid):
+            return True
+        try:
+            return next((found for found, _ in self.database.logged_after(zxid - 1)), None) == zxid
+        except LogGapError:
+            return False
+
     async def replace(self, tree: DataTree, zxid: int) -> HistoryOnDisk:
         """Let another tree, as of ``zxid``, be the whole history (SNAP)."""
         await self.database.settle()
@@ -262,7 +282,11 @@ class History:
         share = self.database.config.quorum.snapshot_size_factor
         if not snapshots or share < 0:
             return None
-        limit = share * snapshots[-1].path.stat().st_size
+        try:
+            limit = share * snapshots[-1].path.stat().st_size
+        except OSError as error:
+            log.info("a learner at zxid %#x is not served from the log: %s", zxid, error)
+            return None
         if self.database.logged_bytes_after(zxid) > limit:
             return None
         last = self.tree.last_zxid

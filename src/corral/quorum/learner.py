@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from corral.jute.ops import RECONFIG
 from corral.jute.primitives import JuteError
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.history import apply
@@ -21,6 +23,7 @@ from corral.quorum.packets import (
     COMMIT,
     COMMIT_AND_ACTIVATE,
     INFORM,
+    INFORM_AND_ACTIVATE,
     NEW_LEADER,
     PROPOSAL,
     PROTOCOL_VERSION,
@@ -33,7 +36,8 @@ from corral.quorum.packets import (
 from corral.quorum.reconfiguration import is_reconfiguration, read_reconfiguration
 from corral.quorum.serving import LearnerServer, Post
 from corral.quorum.snapshot_stream import SnapshotStream
-from corral.storage.errors import StorageError
+from corral.storage.snapshot import SnapshotError
+from corral.storage.txnlog.format import SMALLEST_ENTRY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +49,9 @@ if TYPE_CHECKING:
     from corral.server.config import ServerConfig
     from corral.server.config.membership import PeerAddress
 
+_ZXID_AND_KIND: Final = struct.Struct(">12xq8xi").unpack_from
+_LEADER_BYTES: Final = 8
+"""In front of an INFORM_AND_ACTIVATE's transaction: who is to lead."""
 _CONNECT_PAUSE_FIRST_S: Final = 0.002
 """The elected one begins to listen within a few milliseconds of its followers' first attempts."""
 _CONNECT_PAUSE_MAX_S: Final = 0.05
@@ -99,6 +106,7 @@ class Learning:
         self._stream: PacketStream
         self._logged: deque[tuple[int, bytes]] = deque()
         """Proposals that are in the log, or on their way there, and not committed."""
+        self._last_proposed = 0
         self._unsynced: list[tuple[int, bytes]] = []
         self._is_syncing = False
         self._is_over = False
@@ -174,6 +182,8 @@ class Learning:
             case PacketType.DIFF:
                 return await self.history.append(())
             case PacketType.TRUNC:
+                if not self.history.can_be_cut(packet.zxid):
+                    raise JuteError(f"the log is to be cut back to zxid {packet.zxid:#x}, where it never was")
                 log.warning("the log is cut back to zxid %#x, as the leader says", packet.zxid)
                 return await self.history.cut(packet.zxid)
             case PacketType.SNAP:
@@ -182,7 +192,10 @@ class Learning:
                     pass
                 self._stream.put_back(collected.rest)
                 digests = self.config.storage.digest_enabled
-                tree = collected.tree(packet.zxid, self.history.owner_rules, digests=digests)
+                try:
+                    tree = collected.tree(packet.zxid, self.history.owner_rules, digests=digests)
+                except SnapshotError as error:
+                    raise JuteError(f"the leader sends no whole tree: {error}") from None
                 return await self.history.replace(tree, packet.zxid)
             case _:
                 raise JuteError(f"the leader sends {packet!r} instead of its history")
@@ -191,16 +204,17 @@ class Learning:
         """What follows the base, up to NEWLEADER; then all of it, and the epoch, on disk."""
         committed: list[tuple[int, bytes]] = []
         proposed: deque[tuple[int, bytes]] = deque()
-        last = base.zxid
+        self._last_proposed = base.zxid
         kind = 0
         while kind != NEW_LEADER:
             for kind, zxid, data, _ in await self._stream.read_many(NEW_LEADER):
-                if kind in (PROPOSAL, INFORM):
-                    assert data is not None
-                    if zxid != last + 1 and zxid >> 32 == last >> 32:
-                        raise JuteError(f"zxid {zxid:#x} follows {last:#x}: there is a hole")
-                    last = zxid
-                    (proposed if kind == PROPOSAL else committed).append((zxid, data))
+                if kind == PROPOSAL and data is not None:
+                    self._check([(zxid, data)])
+                    proposed.append((zxid, data))
+                elif kind in (INFORM, INFORM_AND_ACTIVATE) and data is not None:
+                    entry = data if kind == INFORM else data[_LEADER_BYTES:]
+                    self._check([(zxid, entry)])
+                    committed.append((zxid, entry))
                 elif kind in (COMMIT, COMMIT_AND_ACTIVATE):
                     if not proposed or proposed[0][0] != zxid:
                         raise JuteError(f"a commit of {zxid:#x}, which is not the oldest proposal")
@@ -216,7 +230,7 @@ class Learning:
             if is_reconfiguration(entry):
                 self._elector.activate(read_reconfiguration(entry))
         entered = self.history.enter(self.epoch, on_disk)
-        self._take_proposals(proposed)
+        self._log(proposed)
         return entered
 
     def _acknowledge_leader(self, entered: EpochOnDisk) -> None:
@@ -238,7 +252,7 @@ class Learning:
         await self._start_serving()
 
     def _take(self, packets: Sequence[RawPacket]) -> None:
-        """What the leader says. Raises JuteError, LeaderLostError, StorageError."""
+        """What the leader says. Raises JuteError, LeaderLostError."""
         proposals: list[tuple[int, bytes]] = []
         commits: list[int] = []
         for kind, zxid, data, _ in packets:
@@ -282,7 +296,7 @@ class Learning:
             case PacketType.COMMIT_AND_ACTIVATE:
                 self._activate(packet.zxid, packet.data)
             case PacketType.INFORM_AND_ACTIVATE if packet.data is not None:
-                self._take_proposals([(packet.zxid, packet.data[8:])])
+                self._take_proposals([(packet.zxid, packet.data[_LEADER_BYTES:])])
                 self._activate(packet.zxid, packet.data)
             case PacketType.PING:
                 touched = self.server.learner_sessions.take_touched() if self.server is not None else b""
@@ -310,7 +324,27 @@ class Learning:
         self._serving(self.epoch)
         log.info("server %d follows %d in epoch %d", self.me, self.leader, self.epoch)
 
+    def _check(self, proposals: Sequence[tuple[int, bytes]]) -> None:
+        """Whether transactions may follow what is in the log. Raises JuteError: nothing of them may get there then."""
+        last = self._last_proposed
+        for zxid, entry in proposals:
+            if zxid != last + 1 and not last >> 32 < zxid >> 32 <= self.epoch:
+                raise JuteError(f"zxid {zxid:#x} follows {last:#x}: there is a hole")
+            inside, kind = _ZXID_AND_KIND(entry) if len(entry) >= SMALLEST_ENTRY else (-1, 0)
+            if inside != zxid:
+                raise JuteError(f"zxid {zxid:#x} comes with {len(entry)} bytes that are no transaction of that number")
+            if kind == RECONFIG:
+                _parse_reconfiguration(entry)
+            last = zxid
+        self._last_proposed = last
+
     def _take_proposals(self, proposals: Sequence[tuple[int, bytes]]) -> None:
+        if proposals:
+            self._check(proposals)
+            self._log(proposals)
+
+    def _log(self, proposals: Sequence[tuple[int, bytes]]) -> None:
+        """Take what was checked for the log."""
         if not proposals:
             return
         self._logged.extend(proposals)
@@ -334,7 +368,7 @@ class Learning:
 
     def _obey(self, data: bytes | None) -> None:
         """Other members, and perhaps another leader, or another part for this one: then it begins anew."""
-        leader = int.from_bytes((data or b"")[:8], "big", signed=True)
+        leader = int.from_bytes((data or b"")[:_LEADER_BYTES], "big", signed=True)
         election = self._elector.election
         if election.last_seen is not None:
             self._elector.activate(election.last_seen)
@@ -373,21 +407,25 @@ class Learning:
         database.sync(synced)
 
     def _commit(self, zxids: Sequence[int]) -> list[tuple[int, bytes]]:
-        """The oldest proposals, which are committed now. Raises StorageError if they are not those of the zxids."""
+        """The oldest proposals, which are committed now. Raises JuteError if they are not those of the zxids."""
         logged = self._logged
         committed: list[tuple[int, bytes]] = []
         for zxid in zxids:
             if not logged:
-                log.warning("a commit of %#x, which was never proposed here", zxid)
-                continue
+                raise JuteError(f"a commit of {zxid:#x}, which was never proposed here")
             proposed = logged.popleft()
             if proposed[0] != zxid:
-                raise StorageError(
-                    f"the leader commits zxid {zxid:#x}, the oldest proposal here is {proposed[0]:#x}",
-                    self.history.database.log_directory,
-                )
+                raise JuteError(f"a commit of {zxid:#x}, the oldest proposal here is {proposed[0]:#x}")
             committed.append(proposed)
         return committed
+
+
+def _parse_reconfiguration(entry: bytes) -> Ensemble:
+    """The members that a transaction brings. Raises JuteError."""
+    try:
+        return read_reconfiguration(entry)
+    except ValueError as error:
+        raise JuteError(f"a change to members that cannot be: {error}") from None
 
 
 def _parse_members(data: bytes | None) -> Ensemble | None:

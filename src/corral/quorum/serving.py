@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.extensions import QUORUM
 from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, DELETE_CONTAINER, ERROR, OpCode
+from corral.jute.primitives import JuteError
 from corral.quorum.gathering import Gathering
 from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
 from corral.quorum.packets import REQUEST, PacketType, encode_request, encode_sessions, pack
@@ -133,11 +134,21 @@ class LeaderPipeline(WritePipeline):
         identities: Sequence[Identity],
     ) -> ErrorCode | None:
         """As for any pipeline, as long as there are zxids."""
-        if self.zxid & LAST_COUNTER == LAST_COUNTER and op != OpCode.SYNC:
-            # Whoever asks sees a lost connection, and asks the next leader.
-            self.exhausted()
+        if op != OpCode.SYNC and self._is_exhausted():
             return None
         return super().submit(connection, session_id, xid, op, body, identities)
+
+    def refuse(self, session_id: int, xid: int, code: ErrorCode) -> None:
+        """As for any pipeline, as long as there are zxids."""
+        if not self._is_exhausted():
+            super().refuse(session_id, xid, code)
+
+    def _is_exhausted(self) -> bool:
+        # Whoever asks sees a lost connection, and asks the next leader.
+        is_exhausted = self.zxid & LAST_COUNTER == LAST_COUNTER
+        if is_exhausted:
+            self.exhausted()
+        return is_exhausted
 
 
 class MemberServer(Server):
@@ -226,9 +237,11 @@ class LeaderServer(MemberServer):
         identities: Sequence[Identity],
         owner: object,
     ) -> None:
-        """A client of a learner, its ``owner``, wants to write."""
+        """A client of a learner, its ``owner``, wants to write. Raises JuteError."""
         session = self.tracker.sessions.get(session_id)
         if operation == CREATE_SESSION:
+            if len(body) < CREATE_SESSION_TIMEOUT.size:
+                raise JuteError("a session that is to be created without a timeout")
             timeout_ms: int = CREATE_SESSION_TIMEOUT.unpack_from(body)[0]
             session = self.tracker.add(session_id, timeout_ms, self.clock.monotonic_ms())
             session.owner = owner

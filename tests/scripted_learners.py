@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,12 @@ class ScriptedLearner:
     def acknowledge(self, zxid: int) -> None:
         self.stream.write(pack(ACK, zxid))
 
+    async def gone(self) -> None:
+        """Answer PINGs until the leader has closed the connection."""
+        with suppress(EOFError, OSError):
+            while True:
+                await self.hear(PacketType.SNAP)
+
     async def heard(self) -> None:
         """Wait until the leader has taken everything that was sent so far."""
         self.stream.write(pack(PacketType.REVALIDATE, -1, encode_sessions([(-1, 0)])))
@@ -82,12 +88,21 @@ class ScriptedLearner:
 class ScriptedLearners:
     """Member 1 leads, as far as it knows; all others are played by the test."""
 
-    def __init__(self, directory: Path, number: int, filesystem: FileSystem, settings: dict[str, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        number: int,
+        filesystem: FileSystem,
+        settings: dict[str, str],
+        *,
+        sync_limit: int = PATIENCE_S,
+    ) -> None:
         self.ensemble = ensemble_on_free_ports(number)
         self.directory = directory
         self.filesystem = filesystem
         (self.client_port,) = free_ports(1)
         self.settings = settings
+        self.sync_limit = sync_limit
         self.peer: Peer
         self._learners: list[ScriptedLearner] = []
 
@@ -106,7 +121,7 @@ class ScriptedLearners:
             self.ensemble,
             from_properties(properties),
             init_limit=PATIENCE_S,
-            sync_limit=PATIENCE_S,
+            sync_limit=self.sync_limit,
             machine=Machine(filesystem=self.filesystem),
         )
 
@@ -154,10 +169,10 @@ class ScriptedLearners:
 
 @asynccontextmanager
 async def scripted_learners(
-    directory: Path, number: int = 3, filesystem: FileSystem = REAL, **settings: str
+    directory: Path, number: int = 3, filesystem: FileSystem = REAL, *, sync_limit: int = PATIENCE_S, **settings: str
 ) -> AsyncIterator[ScriptedLearners]:
     """With the member started, which takes itself for the leader."""
-    learners = ScriptedLearners(directory, number, filesystem, settings)
+    learners = ScriptedLearners(directory, number, filesystem, settings, sync_limit=sync_limit)
     async with asyncio.timeout(PATIENCE_S):
         await learners.start()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,18 @@ from tests.scripted_learners import LEADER, PATIENCE_S, ScriptedLearner, Scripte
 
 import corral
 from corral.client import Client
+from corral.jute.ops import OpCode
 from corral.jute.records import Acl, Id
-from corral.quorum.packets import ACK, PacketType, pack
+from corral.quorum import serving
+from corral.quorum.packets import (
+    ACK,
+    PROTOCOL_VERSION,
+    LearnerInfo,
+    PacketType,
+    encode_request,
+    encode_sessions,
+    pack,
+)
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.storage.files import ACCEPTED_EPOCH
 from corral.storage.filesystem import REAL, FileSystem
@@ -24,9 +35,11 @@ from corral.tree.acl import encode_acl
 Script = Callable[[ScriptedLearners], Awaitable[None]]
 
 
-def play(directory: Path, script: Script, number: int = 3, filesystem: FileSystem = REAL, **settings: str) -> None:
+def play(
+    directory: Path, script: Script, filesystem: FileSystem = REAL, *, sync_limit: int = PATIENCE_S, **settings: str
+) -> None:
     async def main() -> None:
-        async with scripted_learners(directory, number, filesystem, **settings) as them:
+        async with scripted_learners(directory, 3, filesystem, sync_limit=sync_limit, **settings) as them:
             await script(them)
 
     asyncio.run(main())
@@ -77,7 +90,7 @@ def test_what_was_acknowledged_before_a_truncation_counts_no_more(tmp_path: Path
         await writing
 
     try:
-        play(tmp_path, script, filesystem=disk)
+        play(tmp_path, script, disk)
     finally:
         disk.let.set()
 
@@ -232,3 +245,147 @@ def test_zookeeper_3531_who_does_not_read_the_table_of_acls_holds_up_nobody(tmp_
         await slow.finish()
 
     play(tmp_path, script, forceSnapshotSync="true")
+
+
+def test_a_follower_whose_disk_is_stuck_is_not_in_step_any_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers PINGs; what it is to log would gather there without an end."""
+
+    async def script(them: ScriptedLearners) -> None:
+        stuck, sound = await them.bring_into_step(2), await them.bring_into_step(3)
+        ending = asyncio.ensure_future(stuck.gone())
+        _, opened = await begin(them, sound)
+        following = asyncio.ensure_future(sound.gone())
+        await ending
+        assert f"<follower 2> has not acknowledged {opened:#x} for " in caplog.text
+        assert not following.done()
+        assert set(them.leader.learners) == {3}
+        following.cancel()
+
+    play(tmp_path, script, sync_limit=3, tickTime="50")
+
+
+def test_a_leader_whose_disk_is_stuck_lets_another_lead(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is the only one that everybody else waits for."""
+    disk = HeldDisk()
+
+    async def script(them: ScriptedLearners) -> None:
+        followers = [await them.bring_into_step(2), await them.bring_into_step(3)]
+        following = asyncio.ensure_future(followers[1].gone())
+        zk, _ = await begin(them, followers[0])
+        disk.let.clear()
+        writing = asyncio.ensure_future(zk.create("/written"))
+        # A majority of the others has it; with one alone there would be nobody to lead instead.
+        followers[1].acknowledge(await followers[0].acknowledge_next())
+        await asyncio.gather(followers[0].gone(), following)
+        assert "its disk has not answered for 3 ticks" in caplog.text
+        disk.let.set()
+        with pytest.raises(corral.ConnectionLoss):
+            await writing
+        await zk.close()
+
+    try:
+        play(tmp_path, script, disk, sync_limit=3, tickTime="50")
+    finally:
+        disk.let.set()
+
+
+def first_packet(sid: int, epoch: int = 0, data: bytes | None = None) -> bytes:
+    return pack(
+        PacketType.FOLLOWER_INFO, epoch << 32, LearnerInfo(sid, PROTOCOL_VERSION, 0).encode() if data is None else data
+    )
+
+
+STRANGE = {
+    "no packet": b"GET / HTTP/1.0\r\n\r\n" * 2,
+    "too long": struct.pack(">iqii", PacketType.FOLLOWER_INFO, 0, 5000, -1),
+    "length of 2 GiB": struct.pack(">iqi", PacketType.FOLLOWER_INFO, 0, 0x7FFFFFFF) + b"data",
+    "negative length": struct.pack(">iqi", PacketType.FOLLOWER_INFO, 0, -2) + b"data",
+    "many identities": struct.pack(">iqii", PacketType.FOLLOWER_INFO, 0, -1, 0x7FFFFFFF),
+    "no introduction": pack(PacketType.PING, 0),
+    "nobody": first_packet(2, data=b""),
+    "the leader itself": first_packet(LEADER),
+    "an epoch beyond all": first_packet(3, 0x7FFFFFFF),
+    "an epoch before all": first_packet(3, -1),
+    "an answer without an epoch": first_packet(3) + pack(PacketType.ACK_EPOCH, 0, b"ab"),
+    "no answer": first_packet(3) + pack(PacketType.PING, 0),
+}
+
+IN_STEP = {
+    "no word": pack(99, 0),
+    "a request of nothing": pack(PacketType.REQUEST, -1),
+    "half a request": pack(PacketType.REQUEST, -1, b"x" * 15),
+    "a session without a timeout": pack(PacketType.REQUEST, -1, encode_request(5, 0, OpCode.CREATE_SESSION, b"")),
+    "no session to renew": pack(PacketType.REVALIDATE, -1, b""),
+    "two sessions to renew": pack(PacketType.REVALIDATE, -1, encode_sessions([(1, 1), (2, 2)])),
+    "an answer to no PING": pack(PacketType.PING, 0, b"") * 100,
+    "a negative length": struct.pack(">iqi", PacketType.REQUEST, 0, -2) + b"data",
+}
+
+
+def test_who_talks_nonsense_to_a_leader_is_dropped_and_nobody_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(them: ScriptedLearners) -> None:
+        caplog.set_level("INFO")
+        follower = await them.bring_into_step(2)
+        zk, _ = await begin(them, follower)
+        for name, data in STRANGE.items():
+            stranger = await them.connect(3)
+            caplog.clear()
+            stranger.stream.write(data)
+            await stranger.gone()
+            assert " is gone: " in caplog.text, name
+        for name, data in IN_STEP.items():
+            learner = await them.bring_into_step(3)
+            caplog.clear()
+            learner.stream.write(data)
+            await learner.gone()
+            assert "<follower 3> is gone: " in caplog.text, name
+        writing = asyncio.ensure_future(zk.create("/written"))
+        await follower.acknowledge_next()
+        await writing
+
+    play(tmp_path, script)
+
+
+def test_who_does_not_say_who_he_is_makes_room_for_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def script(them: ScriptedLearners) -> None:
+        strangers = [await them.connect(3) for _ in range(105)]
+        await them.bring_into_step(2)
+        await asyncio.gather(*[each.gone() for each in strangers[:5]])
+        assert not any(each.stream._transport.is_closing() for each in strangers[10:])
+        assert "too many connections that do not say who they are" in caplog.text
+
+    play(tmp_path, script)
+
+
+def test_a_leader_that_has_promised_the_last_epoch_says_so(tmp_path: Path) -> None:
+    async def script(them: ScriptedLearners) -> None:
+        await them.peer.stopped.wait()
+        assert "acceptedEpoch: no epoch comes after 2147483647" in str(them.peer.failed)
+
+    (tmp_path / "version-2").mkdir()
+    (tmp_path / "version-2" / ACCEPTED_EPOCH).write_text("2147483647")
+    play(tmp_path, script)
+
+
+def test_zookeeper_1277_a_late_request_of_a_session_that_has_moved_uses_no_zxid_of_the_next_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its failure is a transaction like any other."""
+
+    async def script(them: ScriptedLearners) -> None:
+        here, elsewhere = await them.bring_into_step(2), await them.bring_into_step(3)
+        timeout = (5000).to_bytes(4, "big")
+        here.stream.write(pack(PacketType.REQUEST, -1, encode_request(5, 0, OpCode.CREATE_SESSION, timeout)))
+        assert await here.acknowledge_next() == 1 << 32 | 1
+        await here.hear(PacketType.COMMIT)
+        monkeypatch.setattr(serving, "LAST_COUNTER", 1)
+        await elsewhere.hear(PacketType.PROPOSAL)
+        elsewhere.stream.write(pack(PacketType.REQUEST, -1, encode_request(5, 0, OpCode.CREATE, b"")))
+        with pytest.raises((EOFError, OSError)):
+            await elsewhere.hear(PacketType.PROPOSAL)
+
+    play(tmp_path, script)

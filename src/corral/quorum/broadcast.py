@@ -149,6 +149,16 @@ class Broadcast:
         """How many learners wait for a sync."""
         return len(self._syncs)
 
+    @property
+    def awaits_own_disk_at(self) -> int:
+        """The end of the batch that is in the logs of a quorum, but not in this one's; 0 if there is none."""
+        last_zxid = self.under_way[-1][0] if self.under_way else 0
+        durable = self._durable(last_zxid)
+        return last_zxid if self.me not in durable and is_quorum(self._ensembles(), durable) else 0
+
+    def _durable(self, zxid: int) -> list[int]:
+        return [sid for sid, reached in self._acknowledged.items() if reached >= zxid]
+
     def acknowledge(self, sid: int, zxid: int) -> None:
         """The log of ``sid`` is known to be durable up to ``zxid``."""
         if zxid > self._acknowledged.get(sid, -1):
@@ -156,8 +166,7 @@ class Broadcast:
         batch = self.under_way
         if not batch or zxid < batch[-1][0] or self._is_stopped:
             return
-        last_zxid = batch[-1][0]
-        durable = [sid for sid, reached in self._acknowledged.items() if reached >= last_zxid]
+        durable = self._durable(batch[-1][0])
         # The log takes one batch at a time: its own must be done, too, before the next.
         if self.me in durable and is_quorum(self._ensembles(), durable):
             self._commit(batch)

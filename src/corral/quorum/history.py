@@ -33,6 +33,7 @@ from corral.storage.txnlog import truncate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from corral.server.database import Database
     from corral.tree.datatree import DataTree
@@ -94,15 +95,19 @@ class History:
     @property
     def accepted_epoch(self) -> int:
         """The newest epoch that was promised to be taken part in."""
-        return self._read_epoch(ACCEPTED_EPOCH)
+        return self._read_epoch(self.epoch_file)
+
+    @property
+    def epoch_file(self) -> Path:
+        """Where :attr:`accepted_epoch` is written down."""
+        return self.database.snapshot_directory / ACCEPTED_EPOCH
 
     @property
     def current_epoch(self) -> int:
         """The newest epoch whose leader's history was taken over."""
-        return self._read_epoch(CURRENT_EPOCH)
+        return self._read_epoch(self.database.snapshot_directory / CURRENT_EPOCH)
 
-    def _read_epoch(self, name: str) -> int:
-        path = self.database.snapshot_directory / name
+    def _read_epoch(self, path: Path) -> int:
         epoch = read_number(path)
         if epoch is None:
             return self.last_zxid >> 32
@@ -112,7 +117,7 @@ class History:
 
     def promise(self, epoch: int) -> PromiseOnDisk:
         """Write ``acceptedEpoch``."""
-        write_number(self.database.snapshot_directory / ACCEPTED_EPOCH, epoch, self.filesystem)
+        write_number(self.epoch_file, epoch, self.filesystem)
         return PromiseOnDisk(epoch)
 
     def enter(self, epoch: int, history: HistoryOnDisk) -> EpochOnDisk:

@@ -20,6 +20,7 @@ from corral.jute.primitives import JuteError
 from corral.quorum.broadcast import Broadcast
 from corral.quorum.confirmation import Confirmation
 from corral.quorum.counting import Acknowledgements, EpochChoice, is_quorum
+from corral.quorum.history import EPOCH_MAX
 from corral.quorum.listening import listening_places
 from corral.quorum.monitoring import LearnersInStep
 from corral.quorum.packet_stream import PacketStream
@@ -33,10 +34,12 @@ from corral.quorum.packets import (
     PacketType,
     decode_learner_info,
     decode_request,
+    decode_session,
     decode_sessions,
     pack,
     pack_committed,
     pack_transactions,
+    packet_max_bytes,
 )
 from corral.quorum.reconfiguration import next_ensemble
 from corral.quorum.serving import LAST_COUNTER, LeaderServer, Post
@@ -44,6 +47,7 @@ from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.sync_plan import Way, plan_sync
 from corral.quorum.sync_throttle import Syncs
 from corral.server.listeners import close_listener
+from corral.storage.errors import StorageError
 from corral.storage.snapshot import SnapshotEncoder
 
 if TYPE_CHECKING:
@@ -63,6 +67,10 @@ _UNSENT_MAX_BYTES: Final = 64 << 20
 """A learner that leaves so much unread, though it was in step, is dropped: it will be brought into step anew."""
 _HELD_MAX_BYTES: Final = 256 << 20
 """So much may be written while one is brought into step."""
+_INTRODUCTION_MAX_BYTES: Final = 4096
+"""Of data in a learner's first packet, which has 20: nobody should fill memory before saying who it is."""
+_STRANGERS_MAX: Final = 100
+"""Connections on which nobody has said yet who it is: beyond that the oldest goes. A learner says it at once."""
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +85,10 @@ class Learner:
         self.is_observer = is_observer
         self.is_in_step = False
         self.heard_at_tick = 0
+        self.acknowledged = -1
+        """How far its log is known to be durable."""
+        self.awaited = (-1, 0)
+        """A proposal that it is to have acknowledged, and the tick since which that has been awaited."""
         self.pings: deque[int] = deque()
         """Of each PING that it has not answered: the newest round of confirmation when it was sent."""
         self._held: list[bytes] | None = []
@@ -139,6 +151,10 @@ class Leader:
         self._tick = 0
         self.syncs = Syncs(config.quorum.snapshot_syncs_max, config.quorum.difference_syncs_max, history.database.stats)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._strangers: dict[PacketStream, None] = {}
+        """Connections on which nobody has said yet who it is, the oldest first."""
+        self._own_disk_awaited = (0, 0)
+        """The batch that waits for nothing but this server's disk, and the tick since which it has."""
         self._listeners: list[asyncio.Server] = []
 
     @property
@@ -156,7 +172,10 @@ class Leader:
         self._broadcast: Broadcast | None = None
         self._state = (self.history.current_epoch, self.history.last_zxid)
         # Before any learner can come: without this one's own word a quorum of them might find an epoch that is too old.
-        self._epoch_choice.hear(self.me, self.history.accepted_epoch, votes=True)
+        accepted = self.history.accepted_epoch
+        if accepted == EPOCH_MAX:
+            raise StorageError(f"no epoch comes after {accepted}, which was promised", self.history.epoch_file)
+        self._epoch_choice.hear(self.me, accepted, votes=True)
         over = asyncio.get_running_loop().create_future()
         self._over: asyncio.Future[str] = over
         try:
@@ -313,6 +332,9 @@ class Leader:
                 self._ping(self.learners.values())
             self._tick += 1
             self._drop_silent()
+            self._drop_stuck()
+            if self._is_own_disk_stuck():
+                return f"its disk has not answered for {self._sync_limit} ticks, and those of a quorum have"
             alive = {self.me} | {
                 each.sid
                 for each in self.learners.values()
@@ -328,6 +350,31 @@ class Leader:
             if each.is_in_step and silent_for > self._sync_limit:
                 log.warning("%r is silent for %d ticks: dropped", each, silent_for)
                 each.stream.abort()
+
+    def _drop_stuck(self) -> None:
+        """Nor is who answers, and whose disk does not: it would count as alive, and keep all that is yet to be logged.
+
+        Source: LearnerHandler.SyncLimitCheck.
+        """
+        assert self._broadcast is not None
+        for each in list(self.learners.values()):
+            if not each.is_in_step or each.is_observer:
+                continue
+            zxid, since = each.awaited
+            if each.acknowledged >= zxid:
+                each.awaited = (self._broadcast.last_proposed, self._tick)
+            elif self._tick - since > self._sync_limit:
+                log.warning("%r has not acknowledged %#x for %d ticks: dropped", each, zxid, self._tick - since)
+                each.stream.abort()
+
+    def _is_own_disk_stuck(self) -> bool:
+        """Whether the others had better go on with another leader, whose log they need not wait for."""
+        assert self._broadcast is not None
+        zxid, since = self._own_disk_awaited
+        if self._broadcast.awaits_own_disk_at != zxid or not zxid:
+            self._own_disk_awaited = (self._broadcast.awaits_own_disk_at, self._tick)
+            return False
+        return self._tick - since > self._sync_limit
 
     def _ping_followers(self) -> None:
         self._ping(each for each in self.learners.values() if not each.is_observer)
@@ -362,6 +409,13 @@ class Leader:
         if self._over.done():
             stream.abort()
             return
+        stream.limit(_INTRODUCTION_MAX_BYTES)
+        self._strangers[stream] = None
+        if len(self._strangers) > _STRANGERS_MAX:
+            oldest = next(iter(self._strangers))
+            log.warning("too many connections that do not say who they are: the oldest is closed")
+            del self._strangers[oldest]
+            oldest.abort()
         task = asyncio.get_running_loop().create_task(self._handle(stream))
         self._tasks.add(task)
         task.add_done_callback(partial(self._handled, stream))
@@ -369,6 +423,7 @@ class Leader:
     def _handled(self, stream: PacketStream, task: asyncio.Task[None]) -> None:
         # A task that is cancelled before it has begun closes nothing.
         stream.abort()
+        self._strangers.pop(stream, None)
         self._tasks.discard(task)
 
     async def _handle(self, stream: PacketStream) -> None:
@@ -379,6 +434,11 @@ class Leader:
             await self._serve(learner)
         except (OSError, EOFError, JuteError) as error:
             log.info("%s is gone: %s", learner or "a learner", error or type(error).__name__)
+        except StorageError as error:
+            if not self._over.done():
+                self._over.set_exception(error)
+        except Exception:
+            log.exception("%s is dropped", learner or "a learner")
         finally:
             self._forget(stream)
 
@@ -391,6 +451,8 @@ class Leader:
 
     async def _bring_into_step(self, stream: PacketStream) -> Learner:
         first = await stream.read()
+        self._strangers.pop(stream, None)
+        stream.limit(packet_max_bytes(self.config))
         if first.type not in (PacketType.FOLLOWER_INFO, PacketType.OBSERVER_INFO):
             raise JuteError(f"the first packet of a learner is {first!r}")
         info = decode_learner_info(first.data)
@@ -398,6 +460,10 @@ class Leader:
         votes = not learner.is_observer and any(info.server_id in each.voters for each in self._ensembles())
         if info.protocol_version < PROTOCOL_VERSION:
             raise JuteError(f"server {info.server_id} speaks a protocol from before 3.4")
+        if info.server_id == self.me:
+            raise JuteError(f"{learner!r} says that it is this server")
+        if not 0 <= first.zxid >> 32 < EPOCH_MAX:
+            raise JuteError(f"{learner!r} has promised epoch {first.zxid >> 32}, and none comes after that")
         if info.config_version > self._elector.election.committed.version:
             raise JuteError(f"{learner!r} is ahead: it knows the members of version {info.config_version:x}")
         self._epoch_choice.hear(info.server_id, first.zxid >> 32, votes=votes)
@@ -425,6 +491,7 @@ class Leader:
             stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self._told_ensemble.to_text().encode()))
             learner.release()
             acknowledged = await self._read_acknowledgement(stream, epoch << 32)
+            learner.acknowledged = max(learner.acknowledged, epoch << 32)
         if votes:
             self._followers.give(info.server_id)
         await self._started.wait()
@@ -483,6 +550,7 @@ class Leader:
         if older is not None:
             older.stream.abort()
         self.learners[learner.sid] = learner
+        learner.acknowledged = history.last_zxid
         if broadcast is not None:
             broadcast.forget(learner.sid)
             if not learner.is_observer:
@@ -519,7 +587,7 @@ class Leader:
                 broadcast.confirmation.answered(learner.sid, learner.pings.popleft())
                 server.touched(decode_sessions(data))
             elif kind == PacketType.REVALIDATE:
-                ((session_id, timeout_ms),) = decode_sessions(data)
+                session_id, timeout_ms = decode_session(data)
                 server.stats.count("revalidate_count")
                 lives = server.revalidate(session_id, timeout_ms, learner)
                 answer = session_id.to_bytes(8, "big", signed=True) + bytes([lives])
@@ -538,4 +606,5 @@ class Leader:
         if zxid > self._broadcast.last_proposed:
             raise JuteError(f"{learner!r} acknowledges {zxid:#x}, which nobody has proposed")
         if zxid >= 0:
+            learner.acknowledged = max(learner.acknowledged, zxid)
             self._broadcast.acknowledge(learner.sid, zxid)

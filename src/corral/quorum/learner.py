@@ -32,6 +32,7 @@ from corral.quorum.packets import (
     PacketType,
     pack,
     pack_bare,
+    packet_max_bytes,
 )
 from corral.quorum.reconfiguration import is_reconfiguration, read_reconfiguration
 from corral.quorum.serving import LearnerServer, Post
@@ -159,6 +160,7 @@ class Learning:
 
     async def _come_into_step(self) -> EpochOnDisk:
         history, stream = self.history, self._stream
+        stream.limit(packet_max_bytes(self.config))
         kind = PacketType.OBSERVER_INFO if self._is_observer else PacketType.FOLLOWER_INFO
         info = LearnerInfo(self.me, PROTOCOL_VERSION, self._config_version)
         accepted = history.accepted_epoch

@@ -112,6 +112,10 @@ class PacketStream(asyncio.Protocol):
 
     # Reading
 
+    def limit(self, data_max_bytes: int) -> None:
+        """From now on a packet with more data is none."""
+        self._reader.data_max_bytes = data_max_bytes
+
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         if self._receive is not None:

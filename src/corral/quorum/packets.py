@@ -14,6 +14,8 @@ from corral.jute.primitives import JuteError, encode_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from corral.server.config import ServerConfig
+
 PROTOCOL_VERSION: Final = 0x10000
 _HEAD: Final = struct.Struct(">iqi")
 _INT: Final = struct.Struct(">i")
@@ -314,3 +316,16 @@ def decode_sessions(data: bytes | None) -> list[tuple[int, int]]:
     if data is None or len(data) % _SESSION.size:
         raise JuteError("a list of sessions that is cut off")
     return list(_SESSION.iter_unpack(data))
+
+
+def decode_session(data: bytes | None) -> tuple[int, int]:
+    """The one in a REVALIDATE. Raises JuteError."""
+    sessions = decode_sessions(data)
+    if len(sessions) != 1:
+        raise JuteError(f"{len(sessions)} sessions where there should be one")
+    return sessions[0]
+
+
+def packet_max_bytes(config: ServerConfig) -> int:
+    """The most data of a packet: a transaction, or a request, may be about as large as ``jute.maxbuffer``."""
+    return max(DATA_MAX_BYTES, 2 * config.limits.jute_max_buffer)

@@ -60,6 +60,8 @@ MANY_PIECES: Final = 128
 _CHUNKS_MAX: Final = 256
 """A frame that arrives in more pieces than this is put together in between: a piece costs more than its bytes."""
 
+_MAPPED: Final = "::ffff:"
+"""What stands before an IPv4 address at a socket of both families; ACLs and figures know the address without it."""
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
 """Closing sends a reset and forgets what is unsent."""
 
@@ -209,7 +211,7 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are none by inheritance.
         self.transport = transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self.peer = (peer[0], peer[1]) if peer else ("", 0)
+        self.peer = (peer[0].removeprefix(_MAPPED) if "." in peer[0] else peer[0], peer[1]) if peer else ("", 0)
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         self.server.connection_made(self)
 

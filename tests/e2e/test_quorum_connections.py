@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import socket
-from collections.abc import Awaitable, Callable
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -58,6 +61,83 @@ def test_election_message_over_a_closed_link_dials_again() -> None:
         finally:
             for each in links.values():
                 await each.close()
+
+    play(scenario)
+
+
+def hello(sid: int, announced: str) -> bytes:
+    return struct.pack(">qqi", -65536, sid, len(announced.encode())) + announced.encode()
+
+
+@asynccontextmanager
+async def listening(me: int) -> AsyncIterator[ElectionLinks]:
+    """The links of a server that knows nobody else, and answers whatever it is told."""
+
+    def answer(sender: int, message: bytes) -> None:
+        links.send(sender, message)
+
+    links = ElectionLinks(me, [PeerAddress(HOST, 0, 1)], lambda _: [], answer)
+    await links.listen(HOST, 0)
+    try:
+        yield links
+    finally:
+        await links.close()
+
+
+async def call(links: ElectionLinks) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*links._listeners[0].sockets[0].getsockname())
+
+
+@pytest.mark.parametrize("announced", ["a..b:1", "x" * 64 + ":1", "host:0", "host:99999"])
+def test_an_announced_address_that_cannot_be_is_not_dialled(announced: str) -> None:
+    async def scenario() -> None:
+        unasked: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unasked.append(context))
+        async with listening(5) as links:
+            reader, writer = await call(links)
+            writer.write(hello(2, announced))
+            assert await reader.read() == b""
+            writer.close()
+            while links._tasks:
+                await asyncio.sleep(0.001)
+        gc.collect()
+        assert not unasked
+
+    play(scenario)
+
+
+def test_nothing_is_kept_for_strangers_that_have_gone() -> None:
+    async def scenario() -> None:
+        async with listening(1) as links:
+            for sid in (7, 8, 9):
+                reader, writer = await call(links)
+                writer.write(hello(sid, "host:1") + struct.pack(">i", 4) + b"vote")
+                assert await reader.readexactly(8) == struct.pack(">i", 4) + b"vote"
+                writer.close()
+                while links._links:
+                    await asyncio.sleep(0)
+            links.send(7, b"late")
+            assert not links._newest
+            assert not links._outsiders
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("speaks", [False, True], ids=["silent", "outsiders"])
+def test_there_are_never_more_strangers_than_so_many(speaks: bool) -> None:
+    async def scenario() -> None:
+        async with listening(1) as links:
+            calls = []
+            for sid in range(2, 107):
+                calls.append(await call(links))
+                if speaks:
+                    calls[-1][1].write(hello(sid, "host:1"))
+            for reader, _ in calls[:5]:
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""
+            assert len(links._links) + len(links._strangers) <= 100
+            for _, writer in calls:
+                writer.close()
 
     play(scenario)
 

@@ -34,6 +34,9 @@ def test_lines_are_read(text: str, member: Member) -> None:
     ("text", "reason"),
     [
         ("localhost:2888", "is not host:port:port"),
+        ("a..b:2888:3888", "'a..b' is not a host"),
+        ("x" * 64 + ":2888:3888", "is not a host"),
+        ("a\0b:2888:3888", "is not a host"),
         ("localhost:2888:2888", "are the same"),
         ("localhost:2888:99999", "99999 is not a port"),
         ("localhost:2888:3888:leader", "leader is not a role"),
@@ -146,6 +149,10 @@ def test_one_server_is_an_ensemble_if_asked_to_be(tmp_path: Path) -> None:
         ({"group.1": "1:x"}, "group.1=1:x is refused: .*; accepted is numbers of servers with : between them"),
         ({"weight.1": "-1"}, "weight.1=-1 is refused: it is negative"),
         ({"weight.1": "2"}, "weights are given, but no groups"),
+        (
+            {"group.1": "1:2:3", "weight.1": "0", "weight.2": "0", "weight.3": "0"},
+            "the votes of all members weigh nothing",
+        ),
         ({"sslQuorum": "true"}, "sslQuorum=true protects what the servers tell each other; that is not supported yet"),
         ({"quorum.auth.enableSasl": "true"}, "quorum.auth.enableSasl=true protects"),
         ({"oraclePath": "/oracle"}, "oraclePath=/oracle lets one of two servers go on without the other; that is not"),

@@ -484,8 +484,36 @@ def test_notifications_of_all_ages_are_read(data: bytes, notification: Vote | No
         b"\0\0\0\x07" + bytes(24),
         bytes(36) + b"\0\0\0\2\0\0\0\1",
         bytes(36) + b"\0\0\0\2\xff\xff\xff\xff",
+        Notification(Role.LOOKING, Vote(3, 8, (1 << 63) - 1, 1)).encode(),
     ],
 )
 def test_what_is_no_notification_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="notification"):
         decode_notification(data)
+
+
+def test_the_last_round_that_is_believed_is_not_the_last_that_can_be_said() -> None:
+    election = Election(1, majority(3))
+    election.look(0, 0, 0.0)
+    told = decode_notification(Notification(Role.LOOKING, Vote(3, 0, 1 << 62, 0)).encode())
+    election.receive(3, told, 0.0)
+    assert election.round == 1 << 62
+    for each in election.look(0, 0, 1.0):
+        assert isinstance(each, Send)
+        assert len(each.notification.encode()) > 36
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("server.1=a:1:2\nversion=8000000000000000", "8000000000000000 is not a version"),
+        ("server.1=a:1:2\nversion=-1", "-1 is not a version"),
+        ("server.1=a:1:2\ngroup.1=1\nweight.1=-1", "the weight of server 1 is negative"),
+        ("server.1=a:1:2\ngroup.1=1\nweight.1=0", "weigh nothing"),
+        ("server.1=a..b:1:2", "'a..b' is not a host"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(text: str, reason: str) -> None:
+    """It would be taken over from a vote, and written down."""
+    with pytest.raises(ValueError, match=reason):
+        parse_ensemble(text)

@@ -32,6 +32,9 @@ _ANONYMOUS: Final = (1 << 63) - 1
 """The id of an observer that has none."""
 _USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 """Where the system has it."""
+_STRANGERS_MAX: Final = 100
+"""Connections on which nobody has said yet who it is, and such of servers that no configuration knows: of either, the
+oldest goes beyond that."""
 _UNSENT_MAX_BYTES: Final = 1 << 20
 """A peer that leaves so much unread is dialled anew."""
 
@@ -75,6 +78,10 @@ class ElectionLinks:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unknown_hosts: set[str] = set()
         """Of which the log has told: they may be wrong in the configuration."""
+        self._strangers: dict[asyncio.StreamWriter, None] = {}
+        """Connections on which nobody has said yet who it is, the oldest first."""
+        self._outsiders: dict[int, None] = {}
+        """Servers with a connection that no configuration knows, the oldest first."""
         self._next_anonymous = -1
         self._is_closed = False
 
@@ -114,9 +121,14 @@ class ElectionLinks:
 
     def send(self, to: int, message: bytes) -> None:
         """Let ``message`` be what ``to`` gets next; it may be lost."""
-        self._newest[to] = message
         writer = self._links.get(to)
-        if writer is None or writer.is_closing():
+        is_gone = writer is None or writer.is_closing()
+        if is_gone and not self._addresses(to):
+            # It may come again, and ask again.
+            self._drop(to)
+            return
+        self._newest[to] = message
+        if writer is None or is_gone:
             self._drop(to)
             self.dial(to)
         elif writer.transport.get_write_buffer_size() > _UNSENT_MAX_BYTES:
@@ -151,7 +163,8 @@ class ElectionLinks:
                         self._unknown_hosts.add(address.host)
                         log.warning("the host of server %d, %s, is not found: %s", to, address.host, error.strerror)
                     continue
-                except OSError as error:
+                except (OSError, ValueError) as error:
+                    # A ValueError: what is announced as a host's name cannot be one.
                     log.debug("server %d at %s:%d: %s", to, address.host, address.election_port, error)
                     refusals += isinstance(error, ConnectionRefusedError)
                     continue
@@ -180,9 +193,18 @@ class ElectionLinks:
         if self._is_closed:
             writer.transport.abort()
         else:
+            self._strangers[writer] = None
+            if len(self._strangers) > _STRANGERS_MAX:
+                self._turn_out()
             # A task that is cancelled before it has begun closes nothing.
             greeting = self._run(self._greet(reader, writer))
             greeting.add_done_callback(lambda task: writer.transport.abort() if task.cancelled() else None)
+
+    def _turn_out(self) -> None:
+        oldest = next(iter(self._strangers))
+        log.warning("too many connections that do not say who they are: %s goes", oldest.get_extra_info("peername"))
+        del self._strangers[oldest]
+        oldest.transport.abort()
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -192,6 +214,8 @@ class ElectionLinks:
             log.warning("%s is no peer: %s", writer.get_extra_info("peername"), error or type(error).__name__)
             writer.transport.abort()
             return
+        finally:
+            self._strangers.pop(writer, None)
         if sid == _ANONYMOUS:
             sid, self._next_anonymous = self._next_anonymous, self._next_anonymous - 1
             self._adopt(sid, reader, writer)
@@ -210,6 +234,10 @@ class ElectionLinks:
     def _adopt(self, sid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._drop(sid)
         self._links[sid] = writer
+        if not self._addresses(sid):
+            self._outsiders[sid] = None
+            if len(self._outsiders) > _STRANGERS_MAX:
+                self._drop(next(iter(self._outsiders)))
         if self._keepalive:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._limit_silence(writer)
@@ -231,6 +259,13 @@ class ElectionLinks:
         writer = self._links.pop(sid, None)
         if writer is not None:
             writer.transport.abort()
+        self._forget_outsider(sid)
+
+    def _forget_outsider(self, sid: int) -> None:
+        """Nobody can say who else will come, and under how many numbers."""
+        self._outsiders.pop(sid, None)
+        if not self._addresses(sid):
+            self._newest.pop(sid, None)
 
     async def _read(self, sid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -246,6 +281,7 @@ class ElectionLinks:
             writer.transport.abort()
             if self._links.get(sid) is writer:
                 del self._links[sid]
+                self._forget_outsider(sid)
 
 
 async def _finish(writer: asyncio.StreamWriter) -> None:
@@ -276,7 +312,9 @@ def _parse_announced(text: str) -> PeerAddress | None:
     matched = _ANNOUNCED.fullmatch(text)
     if matched is None:
         raise ValueError(f"{text!r} is no address")
-    host = matched["host"].strip("[]")
+    host, port = matched["host"].strip("[]"), int(matched["port"])
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"{text!r} is no address")
     if host in ANY_ADDRESSES:
         return None
-    return PeerAddress(host, 0, int(matched["port"]))
+    return PeerAddress(host, 0, port)

@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from corral.server.config.membership import ClientAddress, Member, PeerAddress, check_members, parse_member
+from corral.server.config.membership import (
+    LARGEST_VERSION,
+    ClientAddress,
+    Member,
+    PeerAddress,
+    check_members,
+    parse_member,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -32,6 +39,8 @@ class Ensemble:
     def __post_init__(self) -> None:
         """Raise ValueError if nobody could ever decide, or a group is not what it should be."""
         check_members(self.members, self.groups, self.weights)
+        if not 0 <= self.version <= LARGEST_VERSION:
+            raise ValueError(f"{self.version:x} is not a version")
 
     @property
     def voters(self) -> frozenset[int]:

@@ -13,6 +13,8 @@ _V0: Final = struct.Struct(">iqqq")
 _EPOCH: Final = struct.Struct(">q")
 _HEAD: Final = struct.Struct(">iqqqqii")
 _MESSAGE_VERSION: Final = 2
+_ROUND_MAX: Final = 1 << 62
+"""Far beyond all elections; and it can still be counted on from there."""
 NOBODY: Final = -(1 << 63)
 """The leader, zxid and epoch in the first vote of one that cannot be elected."""
 
@@ -69,6 +71,8 @@ def decode_notification(data: bytes) -> Notification:
         role = Role(number)
     except ValueError:
         raise ValueError(f"a notification of the unknown role {number}") from None
+    if round_number > _ROUND_MAX:
+        raise ValueError(f"a notification of round {round_number}")
     if len(data) == _V0.size:
         # Before 3.4 the epoch was not told apart.
         return Notification(role, Vote(leader, zxid, round_number, zxid >> 32), 0)

@@ -33,6 +33,8 @@ CLIENT_ADDRESS: Final = re.compile(rf"(?:(?P<host>{HOST}):)?(?P<port>{PORT})")
 SERVER_LINE: Final = (
     "host:port:port[:participant|:observer], more such addresses after |, then ;[host:]port for clients"
 )
+LARGEST_VERSION: Final = (1 << 63) - 1
+"""Versions of the membership are zxids."""
 ANY_ADDRESSES: Final = frozenset({"0.0.0.0", "::", "0:0:0:0:0:0:0:0"})
 
 
@@ -86,6 +88,7 @@ def parse_peer(text: str) -> tuple[PeerAddress, str]:
     if matched is None:
         raise ValueError(f"{text!r} is not host:port:port[:role]")
     address = PeerAddress(matched["host"].strip("[]"), check_port(matched["quorum"]), check_port(matched["election"]))
+    check_host(address.host)
     if address.quorum_port == address.election_port:
         raise ValueError("the port of the quorum and that of the election are the same")
     role = (matched["role"] or "participant").lower()
@@ -100,6 +103,17 @@ def parse_client_address(text: str) -> ClientAddress:
         raise ValueError(f"{text!r} is not [host:]port")
     host = (matched["host"] or "0.0.0.0").strip("[]")
     return ClientAddress(None if host in ANY_ADDRESSES else host, check_port(matched["port"]))
+
+
+def check_host(host: str) -> None:
+    """Raise ValueError for what no resolver could be asked for."""
+    try:
+        host.encode("idna")
+        is_host = bool(host.strip()) and "\0" not in host
+    except ValueError:
+        is_host = False
+    if not is_host:
+        raise ValueError(f"{host!r} is not a host")
 
 
 def check_port(digits: str) -> int:
@@ -169,7 +183,10 @@ def _group(text: str) -> frozenset[int]:
 
 
 def _version(text: str) -> int:
-    return int(text, 16)
+    version = int(text, 16)
+    if not 0 <= version <= LARGEST_VERSION:
+        raise ValueError("it is no zxid")
+    return version
 
 
 def _weight(text: str) -> int:
@@ -217,6 +234,9 @@ def check_members(
 ) -> None:
     """Raise ConfigError if nobody could ever decide, or a group is not what it should be."""
     voters = {sid for sid, member in members.items() if member.is_participant}
+    negative = [sid for sid, weight in weights.items() if weight < 0]
+    if negative:
+        raise ConfigError(f"the weight of server {negative[0]} is negative", f"weight.{negative[0]}")
     if not voters:
         raise ConfigError("no member of the ensemble votes")
     if not groups:
@@ -236,3 +256,5 @@ def check_members(
         raise ConfigError(
             f"groups and weights name server {sid}, which is no member", *keys, *[f"weight.{sid}"] * (sid in weights)
         )
+    if not any(weights.get(sid, 1) for sid in voters):
+        raise ConfigError("the votes of all members weigh nothing", *(f"weight.{sid}" for sid in sorted(voters)))

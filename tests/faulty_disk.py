@@ -107,6 +107,7 @@ class ForgetfulFileSystem(FileSystem):
     def __init__(self, directory: Path, random: Random) -> None:
         self.directory = directory
         self.random = random
+        self._is_off = False
         self.syncs_left: int | None = None
         """After so many more syncs (None: no limit), a sync raises :class:`PowerCutError` and makes nothing durable."""
         self._nodes: dict[str, _Node] = {}
@@ -138,6 +139,7 @@ class ForgetfulFileSystem(FileSystem):
     def _count_sync(self) -> None:
         if self.syncs_left is not None:
             if not self.syncs_left:
+                self._is_off = True
                 raise PowerCutError
             self.syncs_left -= 1
 
@@ -157,6 +159,8 @@ class ForgetfulFileSystem(FileSystem):
         self._nodes[target.name] = self._nodes.pop(source.name)
 
     def unlink(self, path: Path) -> None:
+        if self._is_off:
+            raise PowerCutError
         super().unlink(path)
         self._nodes.pop(path.name, None)
 
@@ -164,6 +168,7 @@ class ForgetfulFileSystem(FileSystem):
         for descriptor in list(self._open):
             self.close(descriptor)
         self.syncs_left = None
+        self._is_off = False
         survivors = dict(self._durable_names)
         for name in set(self._nodes) | set(survivors):
             if self._nodes.get(name) is not survivors.get(name) and self.random.random() < 0.5:
@@ -217,6 +222,11 @@ class HeldDisk(FileSystem):
         self.let = threading.Event()
         self.let.set()
         self.began = threading.Event()
+
+    def hold(self) -> None:
+        """From now on."""
+        self.let.clear()
+        self.began.clear()
 
     def sync_data(self, descriptor: int) -> None:
         self.began.set()

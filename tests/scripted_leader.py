@@ -15,7 +15,16 @@ from corral.jute.ops import OpCode
 from corral.jute.records import Acl, CreateTxn, Id
 from corral.quorum.election import Elected
 from corral.quorum.packet_stream import PacketStream
-from corral.quorum.packets import COMMIT, PROPOSAL, PROTOCOL_VERSION, Packet, PacketType, pack
+from corral.quorum.packets import (
+    COMMIT,
+    PROPOSAL,
+    PROTOCOL_VERSION,
+    Packet,
+    PacketType,
+    pack,
+    pack_bare,
+    pack_transactions,
+)
 from corral.quorum.peer import Peer
 from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.vote import Role, Vote
@@ -50,14 +59,16 @@ def creations(first: int, last: int, epoch: int = EPOCH) -> list[tuple[int, byte
 
 
 class ScriptedLeader:
-    """Listens where member 2 of two should, and is believed by member 1 to lead."""
+    """Listens where member 2 of three should, and is believed by member 1 to lead."""
 
     def __init__(self, directory: Path, filesystem: FileSystem = REAL) -> None:
         self.directory = directory
         self.filesystem = filesystem
-        self.ensemble = ensemble_on_free_ports(2)
+        self.ensemble = ensemble_on_free_ports(3)
         (self.client_port,) = free_ports(1)
         self._arrived: asyncio.Queue[PacketStream] = asyncio.Queue()
+        self.part = Role.FOLLOWING
+        """What the member is elected to be next."""
         self.stream: PacketStream
         self.peer: Peer
 
@@ -79,7 +90,7 @@ class ScriptedLeader:
         )
 
         async def elect(zxid: int, epoch: int) -> Elected:
-            return Elected(Role.FOLLOWING, Vote(LEADER, zxid, 1, epoch))
+            return Elected(self.part, Vote(1 if self.part is Role.LEADING else LEADER, zxid, 1, epoch))
 
         elector: Any = self.peer.elector
         elector.elect = elect
@@ -116,6 +127,15 @@ class ScriptedLeader:
     def send_new_leader(self, epoch: int = EPOCH) -> None:
         self.stream.write(pack(PacketType.NEW_LEADER, epoch << 32, self.ensemble.to_text().encode()))
 
+    async def commit(self, transactions: Sequence[tuple[int, bytes]]) -> None:
+        """Let the member log transactions, and then apply them."""
+        self.stream.write(pack_transactions(PROPOSAL, transactions))
+        for number, _ in transactions:
+            assert await self.hear(PacketType.ACK) == number
+        self.stream.write(pack_bare(COMMIT, [number for number, _ in transactions]))
+        while self.peer.history.last_zxid < transactions[-1][0]:
+            await asyncio.sleep(0.001)
+
     async def hear(self, kind: PacketType) -> int:
         """The zxid of the next packet, which must be of a kind."""
         packet = await self.stream.read()
@@ -127,10 +147,19 @@ class ScriptedLeader:
         await self.greet(epoch)
         self.stream.write(pack(PacketType.DIFF, transactions[-1][0] if transactions else 0))
         self.send_history(transactions)
+        await self.finish(epoch)
+
+    async def finish(self, epoch: int = EPOCH) -> None:
+        """Behind the history: let the member enter the epoch and serve."""
         self.send_new_leader(epoch)
         assert await self.hear(PacketType.ACK) == epoch << 32
         self.stream.write(pack(PacketType.UP_TO_DATE, -1))
         assert await self.hear(PacketType.ACK) == epoch << 32
+
+    def depose(self) -> None:
+        """Make the member, which leads, follow."""
+        self.part = Role.FOLLOWING
+        self.peer.elector.deserted()
 
     async def gone(self) -> None:
         """Wait until the member has closed the connection."""

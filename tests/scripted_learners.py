@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.e2e.test_quorum_elector import ensemble_on_free_ports, free_ports
+from tests.trees import SESSION
 
+from corral.jute.ops import OpCode
+from corral.jute.owner import OwnerRules
 from corral.quorum.election import Elected
+from corral.quorum.ensemble import Ensemble
 from corral.quorum.leader import Leader
 from corral.quorum.packet_stream import PacketStream
-from corral.quorum.packets import ACK, PROTOCOL_VERSION, LearnerInfo, Packet, PacketType, encode_sessions, pack
+from corral.quorum.packets import (
+    ACK,
+    PROTOCOL_VERSION,
+    REQUEST,
+    LearnerInfo,
+    Packet,
+    PacketType,
+    encode_request,
+    encode_sessions,
+    pack,
+)
 from corral.quorum.peer import Peer
+from corral.quorum.serving import CREATE_SESSION_TIMEOUT
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.quorum.vote import Role, Vote
 from corral.server.config import from_properties
@@ -23,6 +38,29 @@ from corral.storage.filesystem import REAL, FileSystem
 
 LEADER = 1
 PATIENCE_S = 20
+
+
+class Taught(NamedTuple):
+    """What a leader sends before NEWLEADER."""
+
+    type: PacketType
+    zxid: int
+    """Of the first packet, as the type."""
+    znodes: set[bytes]
+    """Of the tree, if one came."""
+    transactions: list[int]
+    """The zxids of what followed."""
+
+    def znodes_of(self, logged: Iterable[int]) -> set[bytes]:
+        """What a learner has afterwards if ``logged`` is what it had: each transaction makes a znode of its name."""
+        match self.type:
+            case PacketType.SNAP:
+                kept: set[int] = set()
+            case PacketType.TRUNC:
+                kept = {each for each in logged if each <= self.zxid}
+            case _:
+                kept = set(logged)
+        return self.znodes | {b"/%x" % each for each in kept.union(self.transactions)}
 
 
 class ScriptedLearner:
@@ -48,16 +86,34 @@ class ScriptedLearner:
     def promise(self, zxid: int, current_epoch: int = 0) -> None:
         self.stream.write(pack(PacketType.ACK_EPOCH, zxid, current_epoch.to_bytes(4, "big", signed=True)))
 
-    async def take_history(self) -> Packet:
-        """As far as NEWLEADER; returns the packet that the leader begins with."""
+    async def take_history(self) -> Taught:
+        """As far as NEWLEADER."""
         first = await self.stream.read()
+        znodes: set[bytes] = set()
         if first.type == PacketType.SNAP:
-            tree = SnapshotStream()
-            while not tree.feed(await self.stream.read_bytes()):
+            collected = SnapshotStream()
+            while not collected.feed(await self.stream.read_bytes()):
                 pass
-            self.stream.put_back(tree.rest)
-        await self.hear(PacketType.NEW_LEADER)
-        return first
+            self.stream.put_back(collected.rest)
+            tree = collected.tree(first.zxid, OwnerRules(), digests=False)
+            znodes = {each for each in tree.nodes if len(each) > 1 and not each.startswith(b"/zookeeper")}
+        transactions: list[int] = []
+        while (packet := await self.stream.read()).type != PacketType.NEW_LEADER:
+            if packet.type == PacketType.PROPOSAL:
+                transactions.append(packet.zxid)
+        return Taught(PacketType(first.type), first.zxid, znodes, transactions)
+
+    def ask(self, operation: OpCode, body: bytes, session_id: int = SESSION) -> None:
+        """Hand on what a client wants."""
+        identities = None if operation == OpCode.CREATE_SESSION else [("ip", "127.0.0.1")]
+        self.stream.write(pack(REQUEST, -1, encode_request(session_id, 1, operation, body), identities))
+
+    async def open_session(self) -> int:
+        """As if a client had come; returns the transaction's zxid once it is committed."""
+        self.ask(OpCode.CREATE_SESSION, CREATE_SESSION_TIMEOUT.pack(30_000))
+        zxid = await self.acknowledge_next()
+        assert (await self.hear(PacketType.COMMIT)).zxid == zxid
+        return zxid
 
     def acknowledge(self, zxid: int) -> None:
         self.stream.write(pack(ACK, zxid))
@@ -83,6 +139,19 @@ class ScriptedLearner:
         """Acknowledge the leader's history, and wait until the leader holds this one to be in step."""
         self.acknowledge(self.epoch << 32)
         await self.hear(PacketType.UP_TO_DATE)
+
+
+async def connect(ensemble: Ensemble, sid: int) -> ScriptedLearner:
+    """A connection of learner ``sid`` to the leader, on which nothing was said yet."""
+    place = ensemble.members[LEADER].addresses[0]
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            _, stream = await loop.create_connection(PacketStream, place.host, place.quorum_port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.001)
+        else:
+            return ScriptedLearner(sid, stream)
 
 
 class ScriptedLearners:
@@ -140,17 +209,9 @@ class ScriptedLearners:
 
     async def connect(self, sid: int) -> ScriptedLearner:
         """A connection of learner ``sid``, on which nothing was said yet."""
-        place = self.ensemble.members[LEADER].addresses[0]
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                _, stream = await loop.create_connection(PacketStream, place.host, place.quorum_port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.001)
-                continue
-            learner = ScriptedLearner(sid, stream)
-            self._learners.append(learner)
-            return learner
+        learner = await connect(self.ensemble, sid)
+        self._learners.append(learner)
+        return learner
 
     async def bring_into_step(self, sid: int, zxid: int = 0) -> ScriptedLearner:
         """One that has gone all the way."""

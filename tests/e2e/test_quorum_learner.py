@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from tests.faulty_disk import FailingFileSystem, HeldDisk
 from tests.scripted_leader import ScriptedLeader, creation, creations, path, scripted_leader, zxid
-from tests.trees import log_entry
+from tests.trees import SESSION, log_entry
 
 from corral.jute.ops import OpCode
-from corral.jute.records import SetDataTxn
+from corral.jute.records import Acl, CreateSessionTxn, CreateTxn, Id, SetDataTxn
 from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
-from corral.storage.files import CURRENT_EPOCH, read_number
+from corral.storage.files import CURRENT_EPOCH, list_snapshots, read_number
 from corral.storage.filesystem import REAL, FileSystem
 from corral.tree.datatree import DataTree
 
@@ -44,8 +44,7 @@ def test_zookeeper_3911_4643_4646_history_then_epoch_then_acknowledgement(tmp_pa
     async def script(leader: ScriptedLeader) -> None:
         await leader.greet()
         leader.stream.write(pack(PacketType.DIFF, zxid(3)))
-        disk.let.clear()
-        disk.began.clear()
+        disk.hold()
         leader.send_history(creations(1, 3))
         leader.send_new_leader()
         await asyncio.to_thread(disk.began.wait, 10)
@@ -99,6 +98,70 @@ def test_zookeeper_4394_4925_a_history_that_cannot_be_is_refused(tmp_path: Path,
         assert leader.znodes == {path(1), path(2), path(3)}
 
     play(tmp_path, script)
+
+
+@pytest.mark.parametrize("comes_as_a_tree", [False, True])
+def test_zookeeper_4394_what_is_committed_right_behind_new_leader_is_applied(
+    tmp_path: Path, comes_as_a_tree: bool
+) -> None:
+    """It was proposed before NEWLEADER, hence is not in the history that NEWLEADER ends."""
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.greet()
+        if comes_as_a_tree:
+            tree = DataTree()
+            tree.last_zxid = zxid(3)
+            leader.send_tree(tree)
+        else:
+            leader.stream.write(pack(PacketType.DIFF, zxid(3)))
+            leader.send_history(creations(1, 3))
+        leader.stream.write(pack_transactions(PROPOSAL, creations(4, 5)))
+        leader.send_new_leader()
+        assert await leader.hear(PacketType.ACK) == zxid(0)
+        assert leader.peer.history.last_zxid == zxid(3)
+        leader.stream.write(pack(COMMIT, zxid(4)) + pack(PacketType.UP_TO_DATE, -1) + pack(COMMIT, zxid(5)))
+        assert sorted([await leader.hear(PacketType.ACK) for _ in range(3)]) == [zxid(0), zxid(4), zxid(5)]
+        while leader.peer.history.last_zxid != zxid(5):
+            await asyncio.sleep(0.001)
+        assert {path(4), path(5)} <= leader.znodes
+        await leader.restart()
+        assert (await leader.greet(2)).zxid == zxid(5)
+        assert {path(4), path(5)} <= leader.znodes
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_4712_what_was_on_no_way_to_the_log_is_not_logged_in_the_next_term(tmp_path: Path) -> None:
+    """The log is busy when the leader is lost, and what was proposed meanwhile waits for it."""
+    disk = HeldDisk()
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 2))
+        disk.hold()
+        leader.stream.write(pack(PROPOSAL, *creation(3)))
+        await asyncio.to_thread(disk.began.wait, 10)
+        leader.stream.write(pack_transactions(PROPOSAL, creations(4, 5)))
+        writer = leader.peer.history.database.txn_log
+        while writer.first_waiting_zxid != zxid(4):
+            await asyncio.sleep(0.001)
+        leader.stream.abort()
+        while leader.peer.term is not None:
+            await asyncio.sleep(0.001)
+        disk.let.set()
+        assert (await leader.greet(2)).zxid == zxid(3)
+        leader.stream.write(pack(PacketType.DIFF, zxid(3)))
+        leader.send_history(creations(1, 2, 2))
+        await leader.finish(2)
+        expected = {*(path(counter) for counter in range(1, 4)), path(1, 2), path(2, 2)}
+        assert leader.znodes == expected
+        await leader.restart()
+        assert (await leader.greet(3)).zxid == zxid(2, 2)
+        assert leader.znodes == expected
+
+    try:
+        play(tmp_path, script, disk)
+    finally:
+        disk.let.set()
 
 
 def test_zookeeper_4785_who_is_killed_after_its_acknowledgement_has_what_it_acknowledged(tmp_path: Path) -> None:
@@ -178,6 +241,34 @@ def test_zookeeper_5094_an_interrupted_truncation_leaves_memory_and_log_alike(tm
         await leader.restart()
         assert (await leader.greet(3)).zxid == zxid(2, 2)
         assert leader.znodes == expected
+
+    play(tmp_path, script)
+
+
+def test_zookeeper_4837_an_ephemeral_that_is_cut_off_does_not_come_back_by_a_snapshot(tmp_path: Path) -> None:
+    """The others have never heard of it, nor of its session: nobody would ever remove it."""
+    ephemeral = CreateTxn(b"/mine", b"", [Acl(31, Id("world", "anyone"))], True, 1).to_bytes()
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 2))
+        session = log_entry(zxid(3), OpCode.CREATE_SESSION, SESSION, CreateSessionTxn(30_000).to_bytes())
+        mine = log_entry(zxid(4), OpCode.CREATE, SESSION, ephemeral)
+        leader.stream.write(pack_transactions(PROPOSAL, [(zxid(3), session), (zxid(4), mine)]))
+        assert [await leader.hear(PacketType.ACK) for _ in range(2)] == [zxid(3), zxid(4)]
+        await leader.restart()
+        assert (await leader.greet(2)).zxid == zxid(4)
+        directory = leader.peer.history.database.snapshot_directory
+        assert list_snapshots(directory)[-1].zxid == zxid(4)
+        leader.stream.write(pack(PacketType.TRUNC, zxid(2)))
+        leader.send_history(creations(1, 1, 2))
+        await leader.finish(2)
+        for epoch in (3, 4):
+            assert leader.znodes == {path(1), path(2), path(1, 2)}
+            tree = leader.peer.history.tree
+            assert SESSION not in tree.sessions
+            assert not tree.ephemerals
+            await leader.restart()
+            assert (await leader.greet(epoch)).zxid == zxid(1, 2)
 
     play(tmp_path, script)
 

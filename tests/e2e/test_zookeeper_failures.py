@@ -20,10 +20,12 @@ from corral.jute.records import MultiHeader, PathResponse, PathVersionRequest, S
 from corral.quorum import serving
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.vote import Notification, Role, Vote, decode_notification
+from corral.server import standalone
 from corral.server.config import ConfigError, from_properties
 from corral.server.config.model import EXTENDED_SERVER_ID_MAX
 from corral.server.sessions import first_session_id
 from corral.storage.files import list_snapshots
+from corral.storage.txnlog import decode_entry
 from corral.testing import Server
 
 MULTI_END = MultiHeader(-1, True, -1).to_bytes()
@@ -48,11 +50,35 @@ def test_zookeeper_2678_who_is_told_the_difference_takes_no_snapshot_before_it_j
 
     async def main() -> None:
         async with scripted_leader(tmp_path) as leader:
-            directory = leader.peer.history.database.snapshot_directory
-            before = list_snapshots(directory)
             await leader.bring_into_step(creations(1, 50))
-            assert list_snapshots(directory) == before
-            assert path(50) in leader.znodes
+            await leader.restart()
+            directory = leader.peer.history.database.snapshot_directory
+            before = {each.path.name: each.path.stat().st_ino for each in list_snapshots(directory)}
+            await leader.bring_into_step(creations(1, 50, 2), 2)
+            assert {each.path.name: each.path.stat().st_ino for each in list_snapshots(directory)} == before
+            assert path(50, 2) in leader.znodes
+
+    asyncio.run(main())
+
+
+def test_zookeeper_2623_a_check_sent_alone_to_an_ensemble_proposes_nothing(tmp_path: Path) -> None:
+    def ask(port: int) -> None:
+        with raw.Client(port) as asking:
+            for path in (b"/", b"/missing"):
+                assert asking.ask(OpCode.CHECK, PathVersionRequest(path, 7)).error == ErrorCode.UNIMPLEMENTED
+
+    async def main() -> None:
+        async with members(tmp_path, 3, 1) as them:
+            await them.start(*them.ports)
+            leader = them.peers[await them.leader()]
+            while any(peer.server is None for peer in them.peers.values()):
+                await asyncio.sleep(0.005)
+            for port in them.ports.values():
+                await asyncio.to_thread(ask, port)
+            logged = [decode_entry(entry).header.type for _, entry in leader.history.database.logged_after(0)]
+            assert logged == [OpCode.CREATE_SESSION] * 4
+            first, *others = await them.trees()
+            assert others == [first] * 3
 
     asyncio.run(main())
 
@@ -62,6 +88,22 @@ def test_zookeeper_2901_ephemerals_are_ephemerals_whatever_the_servers_number(nu
     for rules in (OwnerRules(), OwnerRules(extended_types=True)):
         for now_ms in (0, 1_700_000_000_000):
             assert rules.kind(first_session_id(number, now_ms)) is OwnerKind.EPHEMERAL
+
+
+def test_zookeeper_2901_an_ephemeral_of_server_200_ends_with_its_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standalone.Server, "server_id", 200)
+    with Server(data_dir=tmp_path, extended_types_enabled=True) as server:
+        with corral.sync.connect(server.address) as zk:
+            zk.create("/mine", ephemeral=True)
+            server.kill()
+            server.restart()
+            stat = zk.get("/mine").stat
+            assert zk.session is not None
+            assert stat.ephemeral_owner == zk.session.id < 0
+        with corral.sync.connect(server.address) as zk:
+            assert zk.exists("/mine") is None
 
 
 def test_zookeeper_2901_a_number_whose_sessions_would_look_like_times_to_live_is_refused(tmp_path: Path) -> None:

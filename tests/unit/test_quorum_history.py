@@ -79,8 +79,8 @@ def test_what_is_appended_is_there_after_a_restart(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_was_logged_and_not_committed_is_settled_as_a_restart_would(tmp_path: Path) -> None:
-    """ZOOKEEPER-2845: memory and log must not disagree when a member tells how far its history goes."""
+def test_zookeeper_2845_what_was_logged_and_not_committed_is_settled_as_a_restart_would(tmp_path: Path) -> None:
+    """Memory and log must not disagree when a member tells how far its history goes."""
 
     async def main() -> None:
         async with opened(tmp_path) as history:
@@ -149,8 +149,8 @@ def test_what_was_committed_before_this_disk_had_it_leaves_no_hole_in_the_log(tm
     asyncio.run(main())
 
 
-def test_what_is_cut_off_does_not_come_back(tmp_path: Path) -> None:
-    """ZOOKEEPER-4837: a snapshot newer than the cut would bring it all back."""
+def test_zookeeper_4837_what_is_cut_off_does_not_come_back(tmp_path: Path) -> None:
+    """A snapshot newer than the cut would bring it all back."""
 
     async def main() -> None:
         async with opened(tmp_path) as history:
@@ -294,8 +294,8 @@ def test_a_tree_of_an_older_history_is_not_followed_by_what_this_one_had(tmp_pat
     asyncio.run(main())
 
 
-def test_a_hole_is_refused(tmp_path: Path) -> None:
-    """ZOOKEEPER-4925: what is kept for others must have no hole."""
+def test_zookeeper_4925_a_hole_is_refused(tmp_path: Path) -> None:
+    """What is kept for others must have none."""
 
     async def main() -> None:
         async with opened(tmp_path) as history:
@@ -354,7 +354,7 @@ def test_others_get_turns_while_the_log_is_read_and_what_they_commit_is_read_on(
     asyncio.run(main())
 
 
-def test_nobody_is_served_from_a_log_that_was_left_for_a_tree(tmp_path: Path) -> None:
+def test_zookeeper_2846_nobody_is_served_from_a_log_that_was_left_for_a_tree(tmp_path: Path) -> None:
     """What the log has after the parting was never committed, and what came as a tree is not in it."""
 
     async def main() -> None:

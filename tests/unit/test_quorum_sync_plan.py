@@ -60,9 +60,17 @@ def test_a_hole_between_log_and_memory_is_not_papered_over() -> None:
     assert plan_sync(z(1, 2), LAST, RECENT, lambda zxid: logged) == SyncPlan(Way.SNAP, LAST)
 
 
-def test_nothing_committed_yet_is_not_everything() -> None:
-    """ZOOKEEPER-4352: a leader with an empty memory has no history to offer to a newcomer that lacks its tree."""
-    assert plan_sync(0, z(1, 9), [], nothing_on_disk) == SyncPlan(Way.SNAP, z(1, 9))
+@pytest.mark.parametrize(
+    ("last", "recent"),
+    [
+        pytest.param(z(1, 9), [], id="nothing since it was started"),
+        pytest.param(LAST, RECENT, id="the last ones"),
+        pytest.param(LAST, RECENT[3:], id="the whole last epoch"),
+    ],
+)
+def test_zookeeper_4352_a_newcomer_gets_the_whole_tree_whatever_is_in_memory(last: int, recent: History) -> None:
+    """It has nothing, and memory begins somewhere."""
+    assert plan_sync(0, last, recent, nothing_on_disk) == SyncPlan(Way.SNAP, last)
 
 
 def apply(plan: SyncPlan, log: History, tree: History) -> History:

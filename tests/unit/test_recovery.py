@@ -10,7 +10,9 @@ from tests.trees import ANN, ANYONE, EXTENDED, NOW_MS, SESSION, Grower, facts, l
 
 from corral.jute.ops import OpCode
 from corral.jute.records import Acl, CreateTxn, DeleteTxn, ErrorTxn, Id
+from corral.server.database import is_whole
 from corral.storage.errors import LogGapError, StorageError
+from corral.storage.purge import plan_purge, purge
 from corral.storage.recovery import Recovered, recover
 from corral.storage.snapshot import SnapshotEncoder
 from corral.storage.snapshot_file import write_snapshot
@@ -132,15 +134,20 @@ def test_a_snapshot_that_has_what_no_log_has_is_not_passed_over(disk: Disk, is_f
         disk.recover()
 
 
-def test_no_snapshot_is_whole(disk: Disk) -> None:
+@pytest.mark.parametrize("trust_empty", [False, True])
+@pytest.mark.parametrize("kept_bytes", [0, 20, -1])
+def test_zookeeper_2325_who_has_no_whole_snapshot_does_not_start_empty(
+    disk: Disk, kept_bytes: int, trust_empty: bool
+) -> None:
     disk.grower.create(b"/a")
+    disk.write_log()
     for path in (disk.write_snapshot(), disk.write_snapshot("gz")):
-        path.write_bytes(path.read_bytes()[:-1])
+        path.write_bytes(path.read_bytes()[:kept_bytes])
     with pytest.raises(StorageError, match="none of the 2 snapshots is whole"):
-        disk.recover(trust_empty=True)
+        disk.recover(trust_empty=trust_empty)
 
 
-def test_transactions_without_any_snapshot_need_trust(disk: Disk) -> None:
+def test_zookeeper_2325_3644_transactions_without_any_snapshot_need_trust_and_are_replayed_then(disk: Disk) -> None:
     disk.grower.open_session()
     disk.grower.create(b"/a", b"1")
     disk.write_log()
@@ -150,6 +157,25 @@ def test_transactions_without_any_snapshot_need_trust(disk: Disk) -> None:
     recovered = disk.recover(trust_empty=True)
     assert (recovered.snapshot, recovered.transactions) == (None, 2)
     assert facts(recovered.tree) == facts(disk.grower.tree)
+
+
+def test_zookeeper_3231_purging_spares_the_last_snapshots_that_are_whole(disk: Disk) -> None:
+    """The newest are of no use, and would be all that is kept if they counted."""
+    grower = disk.grower
+    snapshots: list[Path] = []
+    for number in range(8):
+        grower.create(b"/%d" % number)
+        disk.write_log()
+        snapshots.append(disk.write_snapshot())
+    for path, kept_bytes in zip(snapshots[-3:], (0, 30, -1), strict=True):
+        path.write_bytes(path.read_bytes()[:kept_bytes])
+    plan = plan_purge(disk.snapshots, disk.logs, 3, is_whole)
+    assert plan.snapshots == tuple(snapshots[:2])
+    purge(plan)
+    recovered = disk.recover()
+    assert recovered.snapshot is not None
+    assert recovered.snapshot.path == snapshots[4]
+    assert facts(recovered.tree) == facts(grower.tree)
 
 
 def test_logs_without_transactions_need_no_snapshot(disk: Disk) -> None:

@@ -48,7 +48,7 @@ def test_a_log_that_begins_at_the_snapshot_is_enough(tmp_path: Path) -> None:
     assert names_of(plan_purge(directory, directory, 3, always_valid).logs) == ["log.1"]
 
 
-def test_invalid_snapshots_do_not_count(tmp_path: Path) -> None:
+def test_zookeeper_3231_invalid_snapshots_do_not_count(tmp_path: Path) -> None:
     directory = directory_of(
         tmp_path, "snapshot.1", "snapshot.2", "snapshot.3", "snapshot.4", "snapshot.5", "snapshot.6", "log.1", "log.2"
     )

@@ -223,7 +223,9 @@ def test_a_negative_length_at_the_end_is_refused(tmp_path: Path) -> None:
         HEADER + b"\0" * 7 + b"\1",
     ],
 )
-def test_a_newest_log_without_records_is_skipped_and_removed(tmp_path: Path, content: bytes) -> None:
+def test_zookeeper_1621_2332_a_newest_log_without_records_is_skipped_and_removed(
+    tmp_path: Path, content: bytes
+) -> None:
     write_log(tmp_path, range(1, 4))
     path = tmp_path / "log.4"
     path.write_bytes(content)

@@ -24,7 +24,9 @@ def zxids_in(directory: Path) -> list[int]:
 
 @pytest.mark.parametrize("zxid", range(13))
 @pytest.mark.parametrize("preallocation_bytes", [0, 10_000])
-def test_what_lies_beyond_is_gone_and_the_rest_stays(tmp_path: Path, zxid: int, preallocation_bytes: int) -> None:
+def test_zookeeper_1156_what_lies_beyond_is_gone_and_the_rest_stays(
+    tmp_path: Path, zxid: int, preallocation_bytes: int
+) -> None:
     three_logs(tmp_path, preallocation_bytes)
     plan = truncate(tmp_path, zxid)
     assert plan.last_zxid == (zxid or None)

@@ -169,6 +169,16 @@ def test_file_length_follows_the_padding_rule(tmp_path: Path, preallocation: int
     assert reader.ending.offset == position
 
 
+@pytest.mark.parametrize("preallocation", [1000, 100_000, 500_000])
+def test_zookeeper_2249_padding_overwrites_no_record_that_is_larger(tmp_path: Path, preallocation: int) -> None:
+    writer = TxnLogWriter(tmp_path, preallocation_bytes=preallocation)
+    # Zeros among them would be seen.
+    data = [b"\xff" * size for size in (2 * preallocation, 0, 3 * preallocation, 5000, preallocation, 0)]
+    for zxid, each in enumerate(data, 1):
+        append(writer, zxid, each)
+    assert list(read_from(tmp_path, 0)) == [(zxid, set_data(zxid, each)) for zxid, each in enumerate(data, 1)]
+
+
 def test_short_writes_are_completed(tmp_path: Path) -> None:
     filesystem = FailingFileSystem()
     filesystem.largest_write = 7

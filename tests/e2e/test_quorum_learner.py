@@ -100,6 +100,21 @@ def test_zookeeper_4394_4925_a_history_that_cannot_be_is_refused(tmp_path: Path,
     play(tmp_path, script)
 
 
+@pytest.mark.parametrize("counters", [(4,), (3, 5), (3, 3), (2,)])
+def test_zookeeper_4925_a_proposal_behind_a_hole_is_not_logged(tmp_path: Path, counters: tuple[int, ...]) -> None:
+    """Nor one that comes again: the leader is not what it should be."""
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 2))
+        leader.stream.write(pack_transactions(PROPOSAL, [creation(each) for each in counters]))
+        await leader.gone()
+        await leader.restart()
+        assert (await leader.greet(2)).zxid == zxid(2)
+        assert leader.znodes == {path(1), path(2)}
+
+    play(tmp_path, script)
+
+
 @pytest.mark.parametrize("comes_as_a_tree", [False, True])
 def test_zookeeper_4394_what_is_committed_right_behind_new_leader_is_applied(
     tmp_path: Path, comes_as_a_tree: bool

@@ -184,6 +184,30 @@ def test_nothing_acknowledged_is_lost_when_the_leader_goes(tmp_path: Path) -> No
     asyncio.run(main())
 
 
+def test_who_is_stopped_while_its_term_ends_lets_its_clients_go(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with members(tmp_path) as them:
+            await them.start(1, 2, 3)
+            for turns in range(5):
+                await them.serving()
+                sid = await them.leader()
+                term = them.peers[sid].term
+                assert isinstance(term, Leader)
+                async with client(them.hosts(sid)):
+                    server = term.server
+                    assert server is not None
+                    assert server.connections
+                    term._give_up("it is stopped soon")
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    await them.stop(sid)
+                    assert server.stopped.is_set()
+                    assert not server.connections
+                    await them.start(sid)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("away", "settings"),
     [

@@ -26,9 +26,9 @@ async def led_by(them: Members) -> dict[int, int]:
 
 
 async def written(them: Members, sid: int) -> None:
-    """Wait until the log of a member ends where its tree does."""
-    history = them.peers[sid].history
-    while not any(zxid == history.last_zxid for zxid, _ in history.database.logged_after(0)):
+    """Wait until all that a member has been told to log is in its log."""
+    database = them.peers[sid].history.database
+    while database.txn_log.first_waiting_zxid is not None or not database._is_idle.is_set():
         await asyncio.sleep(0.005)
 
 

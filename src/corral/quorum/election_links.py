@@ -15,7 +15,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from corral.server.config.membership import ANY_ADDRESSES, HOST, PeerAddress
-from corral.server.listeners import close_listener
+from corral.server.listeners import close_listeners, listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -90,25 +90,27 @@ class ElectionLinks:
 
     async def listen(self, host: str | None, port: int) -> None:
         """Take connections at an address. Raises OSError."""
-        self._listeners.append(await asyncio.start_server(self._accept, host, port))
+        loop = asyncio.get_running_loop()
+
+        def made() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), self._accept, loop=loop)
+
+        await listen(loop, made, host, port, self._listeners)
 
     @property
     def is_listening(self) -> bool:
         """Whether connections are taken anywhere."""
         return bool(self._listeners)
 
-    def listen_no_more(self) -> None:
+    async def listen_no_more(self) -> None:
         """Take no connections; those that are there stay."""
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        listeners, self._listeners = self._listeners, []
+        await close_listeners(listeners)
 
     async def close(self) -> None:
         """Close everything and wait until nothing runs any more."""
         self._is_closed = True
-        for listener in self._listeners:
-            await close_listener(listener)
-        self._listeners.clear()
+        await self.listen_no_more()
         for writer in list(self._links.values()):
             writer.transport.abort()
         for task in self._tasks:

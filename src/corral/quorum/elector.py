@@ -102,7 +102,7 @@ class Elector:
     async def _move(self, earlier: asyncio.Task[None] | None, places: Sequence[PeerAddress]) -> None:
         if earlier is not None:
             await asyncio.wait([earlier])
-        self.links.listen_no_more()
+        await self.links.listen_no_more()
         for place in places:
             try:
                 await self._listen(place)

@@ -46,7 +46,7 @@ from corral.quorum.serving import LAST_COUNTER, LeaderServer, Post
 from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.sync_plan import Way, plan_sync
 from corral.quorum.sync_throttle import Syncs
-from corral.server.listeners import close_listener
+from corral.server.listeners import close_listeners, listen
 from corral.storage.errors import StorageError
 from corral.storage.snapshot import SnapshotEncoder
 
@@ -189,14 +189,12 @@ class Leader:
         loop = asyncio.get_running_loop()
         for address in self._listens_at:
             try:
-                listener = await loop.create_server(
-                    lambda: PacketStream(self._accept), address.host, address.quorum_port
-                )
+                made = partial(PacketStream, self._accept)
+                await listen(loop, made, address.host, address.quorum_port, self._listeners)
             except OSError as error:
                 # Not to be elected again at once.
                 await asyncio.sleep(self._tick_s / 2)
                 return f"nothing can listen at port {address.quorum_port} of {address.host}: {error.strerror or error}"
-            self._listeners.append(listener)
         return None
 
     async def _serve_term(self) -> str:
@@ -395,13 +393,16 @@ class Leader:
             learner.stream.abort()
         for task in self._tasks:
             task.cancel()
+        if self.server is not None:
+            # Before anything is waited for: the member may be stopped meanwhile, which ends this.
+            self.server.crash()
+        await close_listeners(self._listeners)
         if self._tasks:
             await asyncio.wait(self._tasks)
         for listener in self._listeners:
-            await close_listener(listener)
             await listener.wait_closed()
         if self.server is not None:
-            await self.server.leave()
+            await self.server.stopped.wait()
 
     # Learners
 

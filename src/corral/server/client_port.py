@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final, cast
 
 from corral.server.connection import Connection
-from corral.server.listeners import close_listener
+from corral.server.listeners import close_listeners
 from corral.server.words import TELNET_BREAK, WORDS, FourLetterWords
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ClientPort:
         assert before is not None
         if port == old_port:
             # All addresses of a machine and one of them are in each other's way.
-            before.close()
+            await close_listeners([before])
         try:
             await self._listen_soon(host, port)
         except OSError as error:
@@ -75,7 +75,7 @@ class ClientPort:
             if port == old_port:
                 await self._take_back(old_host, old_port)
         else:
-            before.close()
+            await close_listeners([before])
             log.info("clients are taken on port %d of %s", port, host or "all addresses")
 
     async def _take_back(self, host: str | None, port: int) -> None:
@@ -103,7 +103,7 @@ class ClientPort:
             await asyncio.wait([self._moving])
         if self._listener is None:
             return
-        await close_listener(self._listener)
+        await close_listeners([self._listener])
         # Who was being accepted is there two turns of the loop later, and gone one after that.
         for _ in range(3):
             await asyncio.sleep(0)

@@ -13,6 +13,7 @@ from corral.jute.records import CreateTxn, TxnHeader
 from corral.quorum.history import apply
 from corral.simulation.disk import Disk
 from corral.simulation.run import Scenario, simulate
+from corral.simulation.scenarios import draw_scenario
 from corral.storage.txnlog import TxnLogWriter, read_from
 from corral.tree.datatree import DataTree
 
@@ -89,3 +90,9 @@ def test_what_is_applied_before_a_server_serves_is_told_to_no_watch_later() -> N
     apply(tree, 5, entry)
     assert b"/n" in tree.nodes
     assert tree.changes == []
+
+
+def test_a_member_whose_acknowledgement_a_change_of_members_needs_can_join_again() -> None:
+    """Seed 251: the leader had a quorum of the old members; one that was away had logged that there would be more."""
+    verdict = simulate(251, draw_scenario(251, seconds=10))
+    assert verdict.violations == [], verdict

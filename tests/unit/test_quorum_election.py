@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -517,3 +519,30 @@ def test_a_configuration_that_cannot_be_is_refused(text: str, reason: str) -> No
     """It would be taken over from a vote, and written down."""
     with pytest.raises(ValueError, match=reason):
         parse_ensemble(text)
+
+
+def settled_about(leader: int) -> Callable[[int], Notification]:
+    """What those say who have elected ``leader`` long ago."""
+    return lambda sid: Notification(Role.LEADING if sid == leader else Role.FOLLOWING, Vote(leader, 5, 1, 1))
+
+
+def test_a_leader_is_joined_though_a_change_of_members_waits_for_the_one_who_joins() -> None:
+    """Servers 2 and 4 cannot bring the change into force without it, and it has logged the change."""
+    members = majority(4)
+    three = replace(members, version=1, members={sid: each for sid, each in members.members.items() if sid != 3})
+    election = Election(1, three)
+    election.last_seen = replace(members, version=2)
+    election.look(0, 1, 0.0)
+    say = settled_about(4)
+    assert election.receive(2, say(2), 0.0) == []
+    assert election.receive(4, say(4), 0.0) == [Elected(Role.FOLLOWING, say(4).vote)]
+
+
+def test_nobody_leads_by_the_votes_of_one_configuration_while_members_change() -> None:
+    members = majority(4)
+    three = replace(members, version=1, members={sid: each for sid, each in members.members.items() if sid != 3})
+    election = Election(4, three)
+    election.last_seen = replace(members, version=2)
+    election.look(0, 1, 0.0)
+    say = settled_about(4)
+    assert [election.receive(sid, say(sid), 0.0) for sid in (1, 2)] == [[], []]

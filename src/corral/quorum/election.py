@@ -234,7 +234,7 @@ class Election:
                 self._decide(vote)
                 return
         self._outside[sender] = notification
-        if self._agree(self._outside, notification) and self._leads(self._outside, vote.leader, vote.round):
+        if self._is_served(notification) and self._leads(self._outside, vote.leader, vote.round):
             self.round = vote.round
             self._decide(vote)
 
@@ -265,6 +265,17 @@ class Election:
 
     def _agree(self, heard: Mapping[int, Notification], with_: Notification) -> bool:
         return self._is_quorum({sid for sid, each in heard.items() if _same_leader(each, with_)})
+
+    def _is_served(self, with_: Notification) -> bool:
+        """Whether enough members follow a leader already, so that this one may join them.
+
+        While the members change one configuration is enough: the change may be waiting for this very server. What a
+        leader needs, it has been promised, and whom to believe its epoch tells.
+        """
+        agreeing = {sid for sid, each in self._outside.items() if _same_leader(each, with_)}
+        if with_.vote.leader == self.me:
+            return self._is_quorum(agreeing)
+        return any(ensemble.is_quorum(agreeing) for ensemble in self.ensembles)
 
     def _leads(self, heard: Mapping[int, Notification], leader: int, round_number: int) -> bool:
         """Whether the one whom a quorum follows knows it: a leader that has gone may still be followed by some."""

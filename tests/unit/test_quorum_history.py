@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.faulty_disk import FailingFileSystem, disk_full
+from tests.faulty_disk import FailingFileSystem, disk_full, input_output_error
 from tests.trees import Grower, log_entry
 
 from corral.jute.ops import OpCode
@@ -18,12 +18,15 @@ from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.history import History, apply
 from corral.quorum.sync_plan import SyncPlan, Way, plan_sync
 from corral.server.config import from_properties
-from corral.server.database import Database
+from corral.server.database import Database, is_whole
 from corral.server.machine import Machine
 from corral.server.stats import ServerStats
 from corral.storage.errors import StorageError
 from corral.storage.files import ACCEPTED_EPOCH, list_logs, list_snapshots
 from corral.storage.filesystem import REAL, FileSystem
+from corral.storage.purge import plan_purge, purge
+from corral.storage.snapshot import SnapshotEncoder
+from corral.storage.snapshot_file import write_snapshot
 from corral.storage.txnlog.marks import SPACING_BYTES
 from corral.tree.datatree import DataTree
 
@@ -368,6 +371,36 @@ def test_zookeeper_2846_nobody_is_served_from_a_log_that_was_left_for_a_tree(tmp
             await history.append(entries(1, 2, 5 << 32))
             assert await history.read_log(EPOCH | 5) is None
             assert await history.read_log(5 << 32 | 1) == entries(1, 2, 5 << 32)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("removed", range(4))
+def test_zookeeper_2846_a_purge_that_stops_midway_leaves_no_such_log_without_its_tree(
+    tmp_path: Path, removed: int
+) -> None:
+    """The tree's snapshot is what tells that the log before it was left."""
+
+    async def main() -> None:
+        grower = Grower(DataTree(OwnerRules()))
+        grower.tree.last_zxid = 4 << 32
+        for number in range(100):
+            grower.create(b"/%d" % number, b"from the leader")
+        async with opened(tmp_path) as history:
+            await history.append(entries(1, 6))
+            await history.replace(grower.tree, grower.tree.last_zxid)
+            directory = history.database.snapshot_directory
+            for counter in range(1, 4):
+                await history.append([entry(counter, 5 << 32)])
+                write_snapshot(directory, SnapshotEncoder(history.tree, digests=True, last_zxid_section=True))
+            plan = plan_purge(directory, history.database.log_directory, 3, is_whole)
+            assert len(plan.paths) == 3
+            disk = FailingFileSystem()
+            disk.fail("unlink", input_output_error, after=removed)
+            with suppress(StorageError):
+                purge(plan, disk)
+            assert sum(path.exists() for path in plan.paths) == 3 - removed
+            assert await history.read_log(EPOCH | 5) is None
 
     asyncio.run(main())
 

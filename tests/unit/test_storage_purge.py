@@ -54,7 +54,7 @@ def test_zookeeper_3231_invalid_snapshots_do_not_count(tmp_path: Path) -> None:
     )
     plan = plan_purge(directory, directory, 3, lambda snapshot: snapshot.zxid not in (4, 6))
     assert plan.oldest_kept_zxid == 2
-    assert names_of(plan.paths) == ["snapshot.1", "log.1"]
+    assert names_of(plan.paths) == ["log.1", "snapshot.1"]
 
 
 def test_too_few_valid_snapshots_all_stay(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_two_directories(tmp_path: Path) -> None:
     snapshots = directory_of(tmp_path / "snapshots", *(f"snapshot.{zxid}" for zxid in range(1, 6)))
     logs = directory_of(tmp_path / "logs", "log.1", "log.2", "log.3", "log.4")
     plan = plan_purge(snapshots, logs, 3, always_valid)
-    assert names_of(plan.paths) == ["snapshot.1", "snapshot.2", "log.1", "log.2"]
+    assert names_of(plan.paths) == ["log.1", "log.2", "snapshot.1", "snapshot.2"]
 
 
 def test_a_file_that_is_gone_is_fine_and_one_that_stays_is_told(tmp_path: Path) -> None:

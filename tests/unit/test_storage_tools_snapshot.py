@@ -272,7 +272,7 @@ def test_purge_removes_what_is_not_needed(data_directory: Path) -> None:
     dry = clean_up(data_directory, "-n", "4", "--dry-run")
     assert dry.exit_code == 0
     assert dry.stdout.splitlines() == [
-        f"Would remove file: {inner / name}" for name in ("snapshot.1", "snapshot.2", "log.1", "log.2")
+        f"Would remove file: {inner / name}" for name in ("log.1", "log.2", "snapshot.1", "snapshot.2")
     ]
     assert len(list(inner.iterdir())) == 12
     assert clean_up(data_directory, "-n", "4").exit_code == 0

@@ -30,8 +30,12 @@ class PurgePlan:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """In the order of removal: what is left in between can always be loaded."""
-        return self.snapshots + self.logs
+        """In the order of removal: what is left in between can always be loaded.
+
+        The logs first. That a log was left for a tree from another server (ZOOKEEPER-2846) can be seen only by the
+        tree's snapshot, which no log leads to.
+        """
+        return self.logs + self.snapshots
 
 
 def plan_purge(
@@ -65,7 +69,17 @@ def plan_purge(
 
 def purge(plan: PurgePlan, filesystem: FileSystem = REAL) -> None:
     """Remove what the plan names; files already gone are fine. Raises :class:`~corral.storage.errors.DiskError`."""
-    for path in plan.paths:
+    _remove(plan.logs, filesystem)
+    for directory in {path.parent for path in plan.logs}:
+        try:
+            filesystem.sync_directory(directory)
+        except OSError as error:
+            raise DiskError("sync the directory", error, directory) from error
+    _remove(plan.snapshots, filesystem)
+
+
+def _remove(paths: tuple[Path, ...], filesystem: FileSystem) -> None:
+    for path in paths:
         try:
             remove_if_present(path, filesystem)
         except OSError as error:

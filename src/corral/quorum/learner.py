@@ -38,6 +38,7 @@ from corral.quorum.reconfiguration import is_reconfiguration, read_reconfigurati
 from corral.quorum.serving import LearnerServer, Post
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.storage.snapshot import SnapshotError
+from corral.storage.txnlog import is_whole
 from corral.storage.txnlog.format import SMALLEST_ENTRY
 
 if TYPE_CHECKING:
@@ -328,12 +329,12 @@ class Learning:
 
     def _check(self, proposals: Sequence[tuple[int, bytes]]) -> None:
         """Whether transactions may follow what is in the log. Raises JuteError: nothing of them may get there then."""
-        last = self._last_proposed
+        last, rules = self._last_proposed, self.history.owner_rules
         for zxid, entry in proposals:
             if zxid != last + 1 and not last >> 32 < zxid >> 32 <= self.epoch:
                 raise JuteError(f"zxid {zxid:#x} follows {last:#x}: there is a hole")
             inside, kind = _ZXID_AND_KIND(entry) if len(entry) >= SMALLEST_ENTRY else (-1, 0)
-            if inside != zxid:
+            if inside != zxid or not is_whole(kind, entry, rules):
                 raise JuteError(f"zxid {zxid:#x} comes with {len(entry)} bytes that are no transaction of that number")
             if kind == RECONFIG:
                 _parse_reconfiguration(entry)

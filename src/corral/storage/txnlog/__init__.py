@@ -5,6 +5,7 @@ from corral.storage.txnlog.ending import Ending, EndKind
 from corral.storage.txnlog.entry import Transaction, decode_entry
 from corral.storage.txnlog.reader import LogReader
 from corral.storage.txnlog.scan import Damage, GoodRecord, scan_log
+from corral.storage.txnlog.wholeness import is_whole
 from corral.storage.txnlog.writer import DEFAULT_PREALLOCATION_BYTES, Batch, TxnLogWriter
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Truncation",
     "TxnLogWriter",
     "decode_entry",
+    "is_whole",
     "plan_truncation",
     "read_from",
     "scan_log",

@@ -417,3 +417,15 @@ def test_to_show_members_that_others_have_told_of_is_no_history(tmp_path: Path) 
             assert history.last_zxid == EPOCH | 2
 
     asyncio.run(main())
+
+
+def test_a_cut_behind_the_last_transaction_needs_no_log(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as history:
+            tree = DataTree(OwnerRules())
+            tree.last_zxid = EPOCH | 7
+            await history.replace(tree, EPOCH | 7)
+            assert history.can_be_cut(EPOCH | 7)
+            assert (await history.cut(EPOCH | 7)).zxid == history.last_zxid == EPOCH | 7
+
+    asyncio.run(main())

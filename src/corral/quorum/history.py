@@ -198,6 +198,9 @@ class History:
     async def cut(self, zxid: int) -> HistoryOnDisk:
         """Forget everything beyond ``zxid``: in the logs, in snapshots that show it, and in memory (TRUNC)."""
         await self.database.settle()
+        if zxid == self.last_zxid:
+            # There need not even be a log.
+            return HistoryOnDisk(zxid)
         self.database.txn_log.close()
         # A newer snapshot would bring it all back (ZOOKEEPER-4837).
         self._remove_snapshots_after(zxid)

@@ -41,6 +41,8 @@ def test_a_session_is_closed_by_a_connection_of_before_too(*, to_leader: bool) -
         port = ports(ensemble)
         with Client(port[follower]) as old, Client(port[leader if to_leader else another], renew=old.renewal) as new:
             new.do(OpCode.CREATE, create(b"/mine", b"", CreateMode.EPHEMERAL))
+            # No client gives a session's requests the same number twice: a member goes by it.
+            old.do(OpCode.GET_DATA, get_data(b"/"))
             old.do(OpCode.CLOSE_SESSION, b"")
             assert old.ended()
             assert new.ended()

@@ -22,20 +22,23 @@ from corral.quorum.history import History, HistoryOnDisk, PromiseOnDisk, apply
 from corral.quorum.leader import Leader, Learner
 from corral.quorum.learner import Learning
 from corral.quorum.packets import ACK, PacketType, pack, pack_bare
-from corral.quorum.serving import LearnerSessions, answer
+from corral.quorum.serving import LeaderServer, LearnerSessions, answer
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.quorum.sync_plan import plan_sync
 from corral.quorum.vote import Vote
 from corral.server.connection import Connection
 from corral.server.database import Database
+from corral.server.handshake import Handshakes
 from corral.server.log_sync import LogSync
 from corral.server.reads import READS
 from corral.server.sessions import SessionTracker
-from corral.simulation import workload
+from corral.simulation import faults, workload
+from corral.simulation.faults import LONGEST_S, Nemesis
 from corral.simulation.invariants import Invariant
 from corral.simulation.machine import SimulatedClock
+from corral.simulation.network import Host, Network
 from corral.simulation.run import Scenario
-from corral.storage.txnlog import TxnLogWriter
+from corral.storage.txnlog import TxnLogWriter, directory
 from corral.storage.txnlog.ending import Ending, EndKind, examine_ending
 from corral.tree.datatree import DataTree
 from corral.tree.pending import PendingStates
@@ -97,6 +100,18 @@ def acknowledged_before_fsync(patch: Patch) -> None:
 def log_never_synced(patch: Patch) -> None:
     """Batches are written and left to the page cache."""
     patch.setattr(TxnLogWriter, "_sync", lambda self, file: None)
+
+
+def page_cache_believed(patch: Patch) -> None:
+    """Recovery does not sync what it reads back, nor write the snapshot that would hold it all."""
+    write = Database._write_first_snapshot
+
+    def write_if_needed(self: Database, *, is_needed: bool) -> None:
+        if is_needed:
+            write(self, is_needed=True)
+
+    patch.setattr(Database, "_write_first_snapshot", write_if_needed)
+    patch.setattr(directory, "sync_log", lambda path, filesystem: None)
 
 
 def follower_acknowledges_what_it_has_not_logged(patch: Patch) -> None:
@@ -202,6 +217,61 @@ def _scale(patch: Patch, made: type, name: str, factor: float) -> None:
         begin(self, *args, **named)
 
     patch.setattr(made, "__init__", scaled)
+
+
+def clients_that_move(patch: Patch) -> None:
+    """No bug: connections of clients break all the time, and those of members never."""
+
+    def break_one(self: Nemesis) -> bool:
+        ends = [end for end in self._network.ends if not end.is_lost and end.host.name in self._client_names]
+        if ends:
+            self._chance.choice(ends).break_off()
+        return bool(ends)
+
+    patch.setattr(faults, "MEAN_PAUSES_S", (0.15,))
+    patch.setattr(Nemesis, "_break_connections", break_one)
+
+
+def cuts_that_last(patch: Patch) -> None:
+    """No bug: networks heal late."""
+    cut = Nemesis._cut
+
+    def cut_longer(self: Nemesis, links: set[tuple[str, str]], what: str, longest_s: float = LONGEST_S) -> None:
+        cut(self, links, what, 3 * longest_s)
+
+    patch.setattr(Nemesis, "_cut", cut_longer)
+
+
+def members_that_are_far_apart(patch: Patch) -> None:
+    """No bug: clients have come to another member before their last request has come to the leader."""
+    delay = Network.delay
+
+    def longer(self: Network, source: Host, target: Host) -> float:
+        is_far = all(host.name.startswith("server-") for host in (source, target))
+        return delay(self, source, target) + (self.chance.expovariate(20) if is_far else 0)
+
+    patch.setattr(Network, "delay", longer)
+
+
+def request_of_a_session_that_has_moved_is_done(patch: Patch) -> None:
+    """What was still on its way over another member comes after what the client has asked since."""
+    clients_that_move(patch)
+    members_that_are_far_apart(patch)
+    patch.setattr(LeaderServer, "_has_moved", lambda self, session, owner: False)
+
+
+def client_that_has_seen_more_is_served(patch: Patch) -> None:
+    """lastZxidSeen is not looked at: a client goes back in time when it comes to a leader that was replaced."""
+    clocks_that_disagree(patch)
+    clients_that_move(patch)
+    cuts_that_last(patch)
+    connect = Handshakes._connect
+
+    def careless(self: Handshakes, connection: Any, request: Any) -> None:
+        request.last_zxid_seen = 0
+        connect(self, connection, request)
+
+    patch.setattr(Handshakes, "_connect", careless)
 
 
 def sync_answered_from_memory(patch: Patch) -> None:
@@ -435,21 +505,22 @@ def replies_overtake_each_other(patch: Patch) -> None:
 BUGS = (
     Bug(acknowledged_before_fsync, (*POWER, "slow disk"), 5, Invariant.DURABLE_ACK, pause_s=0.03),
     Bug(log_never_synced, POWER, 5, Invariant.DURABLE_ACK),
+    Bug(page_cache_believed, ("failing disk",), 5, Invariant.PROCESS_CONSISTENCY, pause_s=0.03),
     Bug(follower_acknowledges_what_it_has_not_logged, ("slow disk",), 5, Invariant.DURABLE_ACK),
     Bug(new_leader_acknowledged_before_history, (*POWER, "partition"), 10, Invariant.DURABLE_HISTORY),
     Bug(promise_not_kept, ("partition", "kill", "pause"), 5, Invariant.DURABLE_PROMISE),
-    Bug(epoch_promised_twice, ("kill", "partition"), 30, Invariant.STATE_CONSISTENT),
+    Bug(epoch_promised_twice, ("lose power in a call", "partition"), 30, Invariant.STATE_CONSISTENT),
     Bug(promises_not_waited_for, ("kill", "partition"), 20, Invariant.LEADERSHIP, servers=5),
     Bug(committed_without_quorum, ("partition", "kill"), 5, Invariant.COMMIT_COMPLETENESS),
     Bug(log_not_settled_before_election, ("partition", "kill"), 30, Invariant.PROCESS_CONSISTENCY),
     Bug(served_before_the_leader_says_so, ("kill", "slow link", "pause"), 40, Invariant.MESSAGE_LEGAL, servers=5),
     Bug(first_that_a_learner_lacks_is_left_out, ("kill",), 10, Invariant.PROPOSAL_CONSISTENT, pause_s=0.03),
-    Bug(who_is_brought_into_step_misses_what_is_proposed, ("kill",), 5, Invariant.COMMIT_CONSISTENT, pause_s=0.03),
+    Bug(who_is_brought_into_step_misses_what_is_proposed, ("kill",), 20, Invariant.COMMIT_CONSISTENT, pause_s=0.03),
     Bug(batch_acknowledged_by_its_last_transaction, ("kill",), 5, Invariant.ACK_CONSISTENT),
     Bug(transaction_stamped_with_the_followers_time, ("clock",), 5, Invariant.INTEGRITY),
     Bug(hole_in_recent_history, ("partition", "kill"), 30, Invariant.PREFIX_CONSISTENCY),
     Bug(histories_not_compared, ("kill", "partition"), 20, Invariant.PRIMARY_INTEGRITY),
-    Bug(epoch_written_before_history, ("lose power in a call", "partition"), 80, Invariant.DURABLE_HISTORY),
+    Bug(epoch_written_before_history, ("lose power in a call", "partition"), 120, Invariant.DURABLE_HISTORY),
     Bug(digest_not_in_the_tree_that_is_sent, ("kill", "partition"), 20, Invariant.DIGEST),
     Bug(prepared_from_what_is_applied, ("kill",), 5, Invariant.SEQUENTIAL, pause_s=0.03),
     Bug(counter_of_children_not_in_the_tree_that_is_sent, ("kill",), 40, Invariant.SEQUENCE, settings=NO_DIGESTS),
@@ -457,12 +528,28 @@ BUGS = (
     Bug(learner_does_not_tell_whom_it_has_heard, ("kill",), 5, Invariant.SESSION),
     Bug(sessions_expire_by_the_wall_clock, ("clock",), 20, Invariant.SESSION),
     Bug(writes_asked_again, ("break connections",), 10, Invariant.ACKNOWLEDGED, pause_s=0.03),
+    Bug(
+        request_of_a_session_that_has_moved_is_done,
+        ("break connections",),
+        10,
+        Invariant.CLIENT_ORDER,
+        clients=4,
+        seconds=15.0,
+        pause_s=0.02,
+    ),
     Bug(condition_on_the_next_version, ("kill",), 5, Invariant.REFUSAL),
     Bug(watches_not_set_anew, ("break connections",), 5, Invariant.WATCH),
     Bug(watches_fire_twice, ("kill",), 5, Invariant.WATCH),
     Bug(events_come_after_replies, ("kill",), 5, Invariant.WATCH),
     Bug(watches_told_of_what_was_before, ("kill",), 20, Invariant.WATCH),
     Bug(sync_answered_from_memory, ("partition", "isolate the leader"), 60, Invariant.READ, clients=6, pause_s=0.2),
+    Bug(
+        client_that_has_seen_more_is_served,
+        ("isolate the leader", "break connections"),
+        60,
+        Invariant.READ,
+        clients=4,
+    ),
     Bug(sessions_never_expire, ("kill client",), 5, Invariant.LIVENESS),
     Bug(ephemerals_left_behind, ("kill",), 5, Invariant.DIGEST),
     Bug(ephemerals_left_behind, ("kill",), 5, Invariant.REPLICAS, settings=NO_DIGESTS),

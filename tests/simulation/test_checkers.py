@@ -19,12 +19,7 @@ from corral.simulation.model import Model
 from corral.simulation.zab import Zab
 
 SESSION = 0x1000
-PROVEN_HERE = {
-    Invariant.LOCAL_PRIMARY_ORDER,
-    Invariant.GLOBAL_PRIMARY_ORDER,
-    Invariant.REAL_TIME,
-    Invariant.CLIENT_ORDER,
-}
+PROVEN_HERE = {Invariant.LOCAL_PRIMARY_ORDER, Invariant.GLOBAL_PRIMARY_ORDER, Invariant.REAL_TIME}
 
 
 class Broken(list[Invariant]):

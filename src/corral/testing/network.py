@@ -13,9 +13,11 @@ import itertools
 import struct
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral.server.config.membership import PeerAddress
+from corral.server.listeners import close_listeners
 from corral.testing.errors import StartError
 from corral.testing.in_thread import ANSWER_LIMIT_S, new_event_loop
 
@@ -47,7 +49,8 @@ class Network:
         self._host = host
         self._cut: frozenset[frozenset[int]] = frozenset()
         self._listeners: list[asyncio.Server] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._changed: asyncio.Event
         self._thread: threading.Thread | None = None
@@ -120,28 +123,34 @@ class Network:
         else:
             opened.set_result(places)
             await self._ended.wait()
-        for listener in self._listeners:
-            listener.close()
+        # Who was being accepted is there two turns of the loop later, and transports close in a turn of their own.
+        self._is_closing = True
+        await close_listeners(self._listeners)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        # Transports close in a turn of the loop of their own.
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _listen(self, end: _End) -> int:
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._start(self._carry(end, reader, writer))
+            if self._is_closing:
+                writer.transport.abort()
+                return
+            task = self._loop.create_task(self._carry(end, reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._carried, writer))
 
         listener = await asyncio.start_server(accept, self._host, 0)
         self._listeners.append(listener)
         port: int = listener.sockets[0].getsockname()[1]
         return port
 
-    def _start(self, work: Any) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _carried(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before it has begun closes nothing.
+        writer.transport.abort()
+        self._tasks.discard(task)
 
     async def _carry(self, end: _End, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -150,11 +159,7 @@ class Network:
             await self._passable(link)
             there_reader, there_writer = await self._reach(end)
         except (OSError, EOFError):
-            writer.transport.abort()
             return
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
         try:
             there_writer.write(head)
             ways = (self._pump(reader, there_writer, link), self._pump(there_reader, writer, link))
@@ -166,8 +171,7 @@ class Network:
                     pump.cancel()
                 await asyncio.wait(pumps)
         finally:
-            for each in (writer, there_writer):
-                each.transport.abort()
+            there_writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: frozenset[int]) -> None:
         """Carry one way until one end is closed, and what was sent before has arrived."""

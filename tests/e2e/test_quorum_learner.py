@@ -19,6 +19,7 @@ from tests.trees import SESSION, log_entry
 
 from corral.jute.ops import OpCode
 from corral.jute.records import Acl, CreateSessionTxn, CreateTxn, Id, SetDataTxn
+from corral.quorum import learner as learning
 from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
 from corral.storage.files import CURRENT_EPOCH, list_snapshots, read_number
 from corral.storage.filesystem import REAL, FileSystem
@@ -456,3 +457,29 @@ def test_a_damaged_tree_is_no_reason_to_stop(tmp_path: Path) -> None:
         assert leader.znodes == {path(1), path(2)}
 
     play(tmp_path, script)
+
+
+def test_what_waits_for_a_disk_that_is_stuck_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An observer acknowledges nothing, so no leader would notice."""
+    monkeypatch.setattr(learning, "_UNSYNCED_MAX_BYTES", 1000)
+    disk = HeldDisk()
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 2))
+        disk.began.clear()
+        disk.let.clear()
+        leader.stream.write(pack(INFORM, *creation(3)))
+        await asyncio.to_thread(disk.began.wait, 10)
+        leader.stream.write(pack_transactions(INFORM, creations(4, 20)))
+        await leader.gone()
+        assert "bytes wait for this server's disk" in caplog.text
+        disk.let.set()
+        # What was applied is in the log, and the rest comes from the next leader.
+        assert zxid(3) <= (await leader.greet(2)).zxid <= zxid(20)
+
+    try:
+        play(tmp_path, script, disk)
+    finally:
+        disk.let.set()

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 _ZXID_AND_KIND: Final = struct.Struct(">12xq8xi").unpack_from
 _LEADER_BYTES: Final = 8
 """In front of an INFORM_AND_ACTIVATE's transaction: who is to lead."""
+_UNSYNCED_MAX_BYTES: Final = 256 << 20
+"""So much may wait for this server's log: whoever is further behind comes into step anew when its disk answers."""
 _CONNECT_PAUSE_FIRST_S: Final = 0.002
 """The elected one begins to listen within a few milliseconds of its followers' first attempts."""
 _CONNECT_PAUSE_MAX_S: Final = 0.05
@@ -110,6 +112,7 @@ class Learning:
         """Proposals that are in the log, or on their way there, and not committed."""
         self._last_proposed = 0
         self._unsynced: list[tuple[int, bytes]] = []
+        self._unsynced_bytes = 0
         self._is_syncing = False
         self._is_over = False
 
@@ -347,9 +350,13 @@ class Learning:
             self._log(proposals)
 
     def _log(self, proposals: Sequence[tuple[int, bytes]]) -> None:
-        """Take what was checked for the log."""
+        """Take what was checked for the log. Raises LeaderLostError if too much waits for it."""
         if not proposals:
             return
+        if self._is_syncing:
+            self._unsynced_bytes += sum([len(entry) for _, entry in proposals])
+            if self._unsynced_bytes > _UNSYNCED_MAX_BYTES:
+                raise LeaderLostError(f"{self._unsynced_bytes} bytes wait for this server's disk")
         self._logged.extend(proposals)
         self._unsynced.extend(proposals)
         database = self.history.database
@@ -387,7 +394,7 @@ class Learning:
         """Let the log have what has gathered, unless it is still busy; each sync is acknowledged by its last zxid."""
         if self._is_syncing or self._is_over or not self._unsynced:
             return
-        batch, self._unsynced = self._unsynced, []
+        batch, self._unsynced, self._unsynced_bytes = self._unsynced, [], 0
         self._is_syncing = True
         database = self.history.database
         database.about_to_log(len(batch))

@@ -185,12 +185,14 @@ class ScriptedLeader:
 
 
 @asynccontextmanager
-async def scripted_leader(directory: Path, filesystem: FileSystem = REAL) -> AsyncIterator[ScriptedLeader]:
+async def scripted_leader(
+    directory: Path, filesystem: FileSystem = REAL, *, patience_s: float = PATIENCE_S
+) -> AsyncIterator[ScriptedLeader]:
     """With its member started."""
     leader = ScriptedLeader(directory, filesystem)
     place = leader.ensemble.members[LEADER].addresses[0]
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         listener = await loop.create_server(lambda: PacketStream(leader.made), place.host, place.quorum_port)
         try:
             await leader.start()

@@ -230,11 +230,17 @@ class ScriptedLearners:
 
 @asynccontextmanager
 async def scripted_learners(
-    directory: Path, number: int = 3, filesystem: FileSystem = REAL, *, sync_limit: int = PATIENCE_S, **settings: str
+    directory: Path,
+    number: int = 3,
+    filesystem: FileSystem = REAL,
+    *,
+    sync_limit: int = PATIENCE_S,
+    patience_s: float = PATIENCE_S,
+    **settings: str,
 ) -> AsyncIterator[ScriptedLearners]:
     """With the member started, which takes itself for the leader."""
     learners = ScriptedLearners(directory, number, filesystem, settings, sync_limit=sync_limit)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         await learners.start()
         try:
             yield learners

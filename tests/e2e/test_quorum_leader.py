@@ -36,7 +36,7 @@ Script = Callable[[ScriptedLearners], Awaitable[None]]
 
 
 def play(
-    directory: Path, script: Script, filesystem: FileSystem = REAL, *, sync_limit: int = PATIENCE_S, **settings: str
+    directory: Path, script: Script, filesystem: FileSystem = REAL, *, sync_limit: int = PATIENCE_S, **settings: Any
 ) -> None:
     async def main() -> None:
         async with scripted_learners(directory, 3, filesystem, sync_limit=sync_limit, **settings) as them:

@@ -41,6 +41,7 @@ from corral.tree.datatree import DataTree
 
 EXAMPLES = pytest.mark.parametrize("examples", [15, pytest.param(150, marks=pytest.mark.slow)])
 """One member lives through all of them: a failure depends on those before, so none is made smaller."""
+PATIENCE_S = 110
 Chance = random.Random
 
 
@@ -143,19 +144,19 @@ async def ended(task: asyncio.Task[None]) -> None:
         await task
 
 
-def learner_words(sid: int) -> list[bytes]:
-    """What a learner says to a leader of the first epoch, and to all of its clients' requests."""
+def learner_words(sid: int, epoch: int) -> list[bytes]:
+    """What a learner says to a leader, and what its clients ask."""
     return [
         pack(PacketType.FOLLOWER_INFO, 0, LearnerInfo(sid, PROTOCOL_VERSION, 0).encode()),
         pack(PacketType.ACK_EPOCH, 0, bytes(4)),
-        pack(ACK, 1 << 32),
+        pack(ACK, epoch << 32),
         pack(PacketType.REQUEST, -1, encode_request(7, 0, OpCode.CREATE_SESSION, (4000).to_bytes(4, "big"))),
         pack(PacketType.REQUEST, -1, encode_request(7, 1, OpCode.CREATE, b"\0\0\0\2/x" + bytes(12)), [("ip", "::1")]),
         pack(PacketType.REQUEST, -1, encode_request(7, 2, OpCode.MULTI, b"\0\0\0\1\0\xff\xff\xff\xff" * 2)),
         pack(PacketType.REQUEST, -1, encode_request(7, 3, OpCode.SYNC, b"\0\0\0\1/")),
         pack(PacketType.REVALIDATE, -1, encode_sessions([(7, 4000)])),
-        pack(PacketType.PING, 1 << 32, encode_sessions([(7, 4000), (8, 4000)])),
-        pack(ACK, 1 << 32 | 1),
+        pack(PacketType.PING, epoch << 32, encode_sessions([(7, 4000), (8, 4000)])),
+        pack(ACK, epoch << 32 | 1),
     ]
 
 
@@ -168,7 +169,7 @@ def test_whatever_comes_in_at_the_port_for_learners(tmp_path: Path, examples: in
 
     async def each(them: ScriptedLearners, chance: Chance) -> None:
         stranger = await them.connect(3)
-        words = learner_words(3)
+        words = learner_words(3, them.leader.epoch)
         at = chance.randrange(len(words))
         words[at] = spoiled(words[at], chance)
         stranger.stream.write(b"".join(words if chance.randrange(2) else words[at:]))
@@ -183,7 +184,7 @@ def test_whatever_comes_in_at_the_port_for_learners(tmp_path: Path, examples: in
         assert them.peer.failed is None
         assert them.leader.server is not None
 
-    play(first, each, lambda: scripted_learners(tmp_path, 3), examples)
+    play(first, each, lambda: scripted_learners(tmp_path, 3, patience_s=PATIENCE_S), examples)
 
 
 def leader_words(zxid: int, epoch: int) -> list[bytes]:
@@ -247,7 +248,7 @@ def test_whatever_a_leader_says(tmp_path: Path, examples: int) -> None:
         assert leader.peer.failed is None
         leader.stream.abort()
 
-    play(first, each, lambda: scripted_leader(tmp_path), examples)
+    play(first, each, lambda: scripted_leader(tmp_path, patience_s=PATIENCE_S), examples)
 
 
 def vote(sid: int, config: str) -> bytes:
@@ -290,4 +291,4 @@ def test_whatever_comes_in_at_the_port_for_elections(tmp_path: Path, examples: i
         assert them.peer.failed is None
         assert them.leader.server is not None
 
-    play(first, each, lambda: scripted_learners(tmp_path, 3), examples)
+    play(first, each, lambda: scripted_learners(tmp_path, 3, patience_s=PATIENCE_S), examples)

@@ -18,8 +18,9 @@ from tests.scripted_leader import ScriptedLeader, creation, creations, path, scr
 from tests.trees import SESSION, log_entry
 
 from corral.jute.ops import OpCode
-from corral.jute.records import Acl, CreateSessionTxn, CreateTxn, Id, SetDataTxn
+from corral.jute.records import Acl, CreateSessionTxn, CreateTxn, Id, SetDataTxn, TxnDigest
 from corral.quorum import learner as learning
+from corral.quorum import serving
 from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
 from corral.storage.files import CURRENT_EPOCH, list_snapshots, read_number
 from corral.storage.filesystem import REAL, FileSystem
@@ -483,3 +484,23 @@ def test_what_waits_for_a_disk_that_is_stuck_is_bounded(
         play(tmp_path, script, disk)
     finally:
         disk.let.set()
+
+
+def test_data_of_another_ensemble_are_noticed_by_their_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its zxids happen to fit, so the leader sends no more than what comes next."""
+    monkeypatch.setattr(serving, "STRANGE_MAX", 3)
+
+    async def script(leader: ScriptedLeader) -> None:
+        await leader.bring_into_step(creations(1, 2))
+        for counter in range(3, 7):
+            number, entry = creation(counter)
+            sent = (number, entry + TxnDigest(2, 12345).to_bytes())
+            leader.stream.write(pack(PROPOSAL, *sent) + pack(COMMIT, number))
+            assert await leader.hear(PacketType.ACK) == number
+        while "3 transactions, and the tree's digest is not the leader's" not in caplog.text:
+            await asyncio.sleep(0.001)
+        assert caplog.text.count("it may be another's") == 1
+
+    play(tmp_path, script)

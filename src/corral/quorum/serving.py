@@ -48,6 +48,9 @@ _READ_DIGEST: Final = _DIGEST.unpack_from
 _SESSION: Final = struct.Struct(">qi")
 LAST_COUNTER: Final = 0xFFFFFFFF
 """The counter in the last zxid of an epoch."""
+STRANGE_MAX: Final = 10_000
+"""Far more transactions than a tree lacks that was sent while it changed: a member that still differs after them came
+with the data of another ensemble, whose zxids happened to fit."""
 CREATE_SESSION_TIMEOUT: Final = struct.Struct(">i")
 
 
@@ -333,6 +336,8 @@ class ForwardedWrites:
         self._is_stopped = False
         self._agrees = False
         """Whether the tree's digest has been the leader's."""
+        self._strange = 0
+        """For how many transactions it has not been."""
 
     @property
     def zxid(self) -> int:
@@ -432,12 +437,19 @@ class ForwardedWrites:
     def _compare_digest(self, zxid: int, digest: int) -> None:
         """The leader has said what its tree's digest is after the transaction: is it ours, too?"""
         if digest == self._tree.digest:
-            self._agrees = True
+            self._agrees, self._strange = True, 0
         elif self._agrees:
             # A tree that was sent while it changed agrees only when it has seen all those changes; from then on always.
             self._agrees = False
             self._server.stats.count("digest_mismatches_count")
             log.error("the tree's digest after zxid %#x is %d, the leader's %d", zxid, self._tree.digest, digest)
+        else:
+            self._strange += 1
+            if self._strange == STRANGE_MAX:
+                self._server.stats.count("digest_mismatches_count")
+                log.error(
+                    "%d transactions, and the tree's digest is not the leader's: it may be another's", STRANGE_MAX
+                )
 
     def synced(self, data: bytes | None) -> None:
         """The leader says that everything before our oldest sync has come; and by QUORUM that it still led then."""

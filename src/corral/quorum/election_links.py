@@ -45,7 +45,8 @@ class ElectionLinks:
     """All such connections of one server. Everything happens on the running event loop.
 
     ``addresses`` tells where a server is by the configuration, ``received`` is given each message and its sender,
-    ``refused`` each server that was dialled at all its addresses and listens at none of them.
+    ``refused`` each server that was dialled at all its addresses and listens at none of them, ``lost`` each server
+    whose connection has ended.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ElectionLinks:
         addresses: Callable[[int], Sequence[PeerAddress]],
         received: Callable[[int, bytes], None],
         refused: Callable[[int], None] = lambda _: None,
+        lost: Callable[[int], None] = lambda _: None,
         *,
         connect_timeout_s: float = 5.0,
         hello_timeout_s: float = 10.0,
@@ -67,6 +69,7 @@ class ElectionLinks:
         self._addresses = addresses
         self._received = received
         self._refused = refused
+        self._lost = lost
         self._connect_timeout_s = connect_timeout_s
         self._hello_timeout_s = hello_timeout_s
         self._tells_all_addresses = tells_all_addresses
@@ -283,6 +286,7 @@ class ElectionLinks:
             writer.transport.abort()
             if self._links.get(sid) is writer:
                 del self._links[sid]
+                self._lost(sid)
                 self._forget_outsider(sid)
 
 

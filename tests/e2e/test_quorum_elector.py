@@ -98,33 +98,6 @@ def test_one_that_does_not_run_is_not_waited_for() -> None:
     asyncio.run(main())
 
 
-def test_one_that_ends_while_others_look_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As its connections end it is dialled once more, and its machine refuses."""
-    monkeypatch.setattr("corral.quorum.elector.REDIAL_S", 1000.0)
-
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            ensemble = ensemble_on_free_ports(3)
-            settings = QuorumConfig(first_notification_interval_ms=1000_000)
-            *left, third = electors = [Elector(sid, ensemble, settings) for sid in (1, 2, 3)]
-            for each in electors:
-                await each.start()
-            assert {each.vote.leader for each in await asyncio.gather(*[each.elect(0, 0) for each in electors])} == {3}
-            for each in left:
-                each.election.serving(1)
-                each.election._finalize_s = 1000.0
-            looking = [asyncio.create_task(each.elect(0, 1)) for each in left]
-            while any(each.election.vote.leader != 2 for each in left) or len(left[1].links._links) < 2:
-                await asyncio.sleep(0.005)
-            assert not any(each.done() for each in looking)
-            await third.close()
-            assert {each.vote.leader for each in await asyncio.gather(*looking)} == {2}
-            for each in left:
-                await each.close()
-
-    asyncio.run(main())
-
-
 def test_late_one_is_found_before_it_is_asked_again() -> None:
     """After a long time without a leader others are asked once a minute; whoever can be reached again hears at once."""
 

@@ -45,8 +45,7 @@ class ElectionLinks:
     """All such connections of one server. Everything happens on the running event loop.
 
     ``addresses`` tells where a server is by the configuration, ``received`` is given each message and its sender,
-    ``refused`` each server that was dialled at all its addresses and listens at none of them, ``lost`` each server
-    whose connection has ended.
+    ``refused`` each server that was dialled at all its addresses and listens at none of them.
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class ElectionLinks:
         addresses: Callable[[int], Sequence[PeerAddress]],
         received: Callable[[int, bytes], None],
         refused: Callable[[int], None] = lambda _: None,
-        lost: Callable[[int], None] = lambda _: None,
         *,
         connect_timeout_s: float = 5.0,
         hello_timeout_s: float = 10.0,
@@ -69,7 +67,6 @@ class ElectionLinks:
         self._addresses = addresses
         self._received = received
         self._refused = refused
-        self._lost = lost
         self._connect_timeout_s = connect_timeout_s
         self._hello_timeout_s = hello_timeout_s
         self._tells_all_addresses = tells_all_addresses
@@ -286,7 +283,6 @@ class ElectionLinks:
             writer.transport.abort()
             if self._links.get(sid) is writer:
                 del self._links[sid]
-                self._lost(sid)
                 self._forget_outsider(sid)
 
 

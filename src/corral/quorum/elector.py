@@ -67,7 +67,6 @@ class Elector:
             self.addresses,
             self._receive,
             lambda sid: self._do(self.election.refused(sid, self._loop.time())),
-            self._lost,
             connect_timeout_s=settings.connect_timeout_ms / 1000,
             hello_timeout_s=hello_timeout_s,
             tells_all_addresses=settings.multi_address_enabled,
@@ -79,8 +78,6 @@ class Elector:
         self._timer: asyncio.TimerHandle | None = None
         self._moving: asyncio.Task[None] | None = None
         self._elected: asyncio.Future[Elected] | None = None
-        self._dialled_again: set[int] = set()
-        """Whose connections have ended during this election."""
         self._history = (0, 0)
         """What this server brings to the election: its last zxid and its epoch."""
         self.deserted: Callable[[], None] = lambda: None
@@ -140,7 +137,6 @@ class Elector:
         """Take part in an election until it has a result."""
         self._elected = self._loop.create_future()
         self.is_deserted = False
-        self._dialled_again.clear()
         self._history = (zxid, epoch)
         self._look()
         return await self._elected
@@ -196,12 +192,6 @@ class Elector:
         if self._files is not None and self.election.role is Role.LOOKING and notification.config:
             self._take_over(sender, notification.config)
         self._do(self.election.receive(sender, notification, self._loop.time()))
-
-    def _lost(self, sid: int) -> None:
-        """A connection has ended: does that server still run? Once an election, for it may close each time."""
-        if self.election.role is Role.LOOKING and sid in self.election.voters - self._dialled_again:
-            self._dialled_again.add(sid)
-            self.links.dial(sid)
 
     def _take_over(self, sender: int, config: str) -> None:
         """Another server may know of members that were changed while this one was away."""

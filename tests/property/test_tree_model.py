@@ -199,22 +199,22 @@ class TreeMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.gathered: list[Proposed] = []
-        self.under_way: list[Proposed] = []
+        self.under_way: deque[tuple[list[Proposed], Callable[[], None]]] = deque()
         self.log = Log()
         self.snapshot: RunningSnapshot | None = None
         self.now_ms = 1_700_000_000_000
         self.sound = True
         self.had_quotas = False
         self.kicks: list[Callable[[], None]] = []
-        self.synced: Callable[[], None] | None = None
 
     @initialize(
         extended=st.booleans(),
         enforce=st.booleans(),
         lists_paths=st.booleans(),
         digests=st.sampled_from([True, True, True, False]),
+        batches_max=st.integers(1, 4),
     )
-    def begin(self, extended: bool, enforce: bool, lists_paths: bool, digests: bool) -> None:
+    def begin(self, extended: bool, enforce: bool, lists_paths: bool, digests: bool, batches_max: int) -> None:
         self.digests = digests
         self.owner_rules = OwnerRules(extended_types=extended)
         self.tree = DataTree(self.owner_rules)
@@ -235,10 +235,11 @@ class TreeMachine(RuleBasedStateMachine):
             clock=cast("Any", self),
             sync=self._sync,
             soon=self.kicks.append,
-            logged=lambda: None,
+            logged=lambda count: None,
             session_opened=lambda connection, session: None,
             session_ended=lambda connection, session, xid: None,
         )
+        self.pipeline.batches_max = batches_max
         self.lists_paths = lists_paths
         self.model = ModelTree(extended=extended, enforce=enforce)
         self.watchers = {name: Watching() for name in WATCHERS}
@@ -254,9 +255,9 @@ class TreeMachine(RuleBasedStateMachine):
         return self.now_ms
 
     def _sync(self, synced: Callable[[], None]) -> None:
-        assert self.synced is None
-        self.synced = synced
-        self.under_way, self.gathered = self.gathered, []
+        assert len(self.under_way) < self.pipeline.batches_max
+        self.under_way.append((self.gathered, synced))
+        self.gathered = []
 
     # Requests
 
@@ -448,7 +449,7 @@ class TreeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kicks)
     @rule()
     def hand_over(self) -> None:
-        """The event loop comes round: what has gathered goes to the disk, unless a batch is on its way."""
+        """The event loop comes round: what has gathered goes to the disk, unless enough is on its way."""
         kicks = list(self.kicks)
         self.kicks.clear()
         for kick in kicks:
@@ -457,10 +458,8 @@ class TreeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.under_way)
     @rule()
     def apply(self) -> None:
-        """The batch is on disk."""
-        batch, synced = self.under_way, self.synced
-        assert synced is not None
-        self.synced, self.under_way = None, []
+        """The oldest batch is on disk."""
+        batch, synced = self.under_way.popleft()
         self.sound = False
         synced()
         self.model.applied, self.model.applied_limited = batch[-1].quotas

@@ -1,7 +1,8 @@
 """How a leader's transactions are committed: proposed to all, in the log of a quorum, then announced.
 
-One batch is under way at a time; what comes meanwhile gathers in the next. A batch is one write to each follower, one
-sync in each log, and one announcement. Sources: Leader, ProposalRequestProcessor; the grouping is ours.
+A batch is one write to each follower, one sync in each log, and one announcement. Several may be under way: a batch is
+proposed whether or not those before it are committed, and the log takes, whenever it is free, what was proposed.
+Sources: Leader, ProposalRequestProcessor; the grouping is ours.
 """
 
 from __future__ import annotations
@@ -44,6 +45,17 @@ class _Sync(NamedTuple):
     """What confirms that this leader led when it was asked; 0: the commit of that transaction, proposed later."""
 
 
+class _Batch(NamedTuple):
+    """What is proposed, and committed, together."""
+
+    transactions: list[tuple[int, bytes]]
+    done: Callable[[], None]
+
+    @property
+    def last_zxid(self) -> int:
+        return self.transactions[-1][0]
+
+
 class Broadcast:
     """The commitment of a leader's pipeline. ``me`` is one of the quorum like any other."""
 
@@ -63,11 +75,12 @@ class Broadcast:
         self._ensembles = ensembles
         self.listeners: dict[int, Listener] = {}
         self._gathered: list[tuple[int, bytes]] = []
-        self.under_way: list[tuple[int, bytes]] = []
-        """Proposed to all, and not committed."""
+        self._under_way: deque[_Batch] = deque()
+        self._is_logging = False
+        self._logged_zxid = 0
+        """Of the last transaction that was handed to the log."""
         self._acknowledged: dict[int, int] = {}
         """How far the log of each is known to reach."""
-        self._done: Callable[[], None] | None = None
         self._is_stopped = False
         self.reconfigured: dict[int, Ensemble] = {}
         """The configurations that are on their way, by the zxids of their transactions."""
@@ -88,10 +101,10 @@ class Broadcast:
 
     def sync(self, done: Callable[[], None]) -> None:
         """Propose what has gathered, and call ``done`` when it is committed."""
-        batch = self.under_way = self._gathered
+        batch = self._gathered
         self._gathered = []
-        self._done = done
-        self.last_proposed = last_zxid = batch[-1][0]
+        self._under_way.append(_Batch(batch, done))
+        self.last_proposed = batch[-1][0]
         self._history.database.stats.count("proposal_count", len(batch))
         lengths = [len(entry) for _, entry in batch]
         for length in (min(lengths), max(lengths), lengths[-1]):
@@ -101,12 +114,31 @@ class Broadcast:
         for listener in list(self.listeners.values()):
             if not listener.is_observer:
                 listener.send(proposals)
+        if not self._is_logging:
+            self._log()
 
-        def logged() -> None:
-            self._note("proposal_ack_creation_latency", batch)
-            self.acknowledge(self.me, last_zxid)
+    @property
+    def under_way(self) -> list[tuple[int, bytes]]:
+        """Proposed to all, and not committed."""
+        return [each for batch in self._under_way for each in batch.transactions]
 
-        self._history.database.sync(logged)
+    def _log(self) -> None:
+        """Let the log have what was proposed meanwhile."""
+        self._is_logging = True
+        self._logged_zxid = self.last_proposed
+        self._history.database.sync(self._logged)
+
+    def _logged(self) -> None:
+        durable_zxid = self._logged_zxid
+        self._is_logging = False
+        if self._is_stopped:
+            return
+        if durable_zxid < self.last_proposed:
+            self._log()
+        for batch in self._under_way:
+            if batch.last_zxid <= durable_zxid:
+                self._note("proposal_ack_creation_latency", batch.transactions)
+        self.acknowledge(self.me, durable_zxid)
 
     def _note(self, name: str, batch: Sequence[tuple[int, bytes]]) -> None:
         """How long it took so far: of the oldest, for all of them."""
@@ -151,8 +183,8 @@ class Broadcast:
 
     @property
     def awaits_own_disk_at(self) -> int:
-        """The end of the batch that is in the logs of a quorum, but not in this one's; 0 if there is none."""
-        last_zxid = self.under_way[-1][0] if self.under_way else 0
+        """The end of the oldest batch if it is in the logs of a quorum, but not in this one's; 0 otherwise."""
+        last_zxid = self._under_way[0].last_zxid if self._under_way else 0
         durable = self._durable(last_zxid)
         return last_zxid if self.me not in durable and is_quorum(self._ensembles(), durable) else 0
 
@@ -163,18 +195,17 @@ class Broadcast:
         """The log of ``sid`` is known to be durable up to ``zxid``."""
         if zxid > self._acknowledged.get(sid, -1):
             self._acknowledged[sid] = zxid
-        batch = self.under_way
-        if not batch or zxid < batch[-1][0] or self._is_stopped:
-            return
-        durable = self._durable(batch[-1][0])
-        # The log takes one batch at a time: its own must be done, too, before the next.
-        if self.me in durable and is_quorum(self._ensembles(), durable):
-            self._commit(batch)
+        under_way = self._under_way
+        while under_way and zxid >= under_way[0].last_zxid and not self._is_stopped:
+            durable = self._durable(under_way[0].last_zxid)
+            # What is committed can be read from the leader's own log.
+            if self.me not in durable or not is_quorum(self._ensembles(), durable):
+                break
+            self._commit(*under_way.popleft())
 
-    def _commit(self, batch: list[tuple[int, bytes]]) -> None:
+    def _commit(self, batch: list[tuple[int, bytes]], done: Callable[[], None]) -> None:
         self._history.database.stats.count("commit_count", len(batch))
         self._note("quorum_ack_latency", batch)
-        self.under_way = []
         changes: list[tuple[int, Ensemble]] = []
         if self.reconfigured:
             changes = [(zxid, self.reconfigured.pop(zxid)) for zxid, _ in batch if zxid in self.reconfigured]
@@ -193,8 +224,6 @@ class Broadcast:
                 else:
                     listener.send(commits)
         self._history.note(batch)
-        done, self._done = self._done, None
-        assert done is not None
         done()
         for zxid, ensemble in changes:
             self._activate(ensemble, leaders[zxid])

@@ -1,14 +1,15 @@
-"""When a leader's batch of writes is left to grow, and when it goes.
+"""When a leader's batch of writes is left to grow though nothing is under way, and when it goes.
 
 A batch costs the same packets, wake-ups and syncs, at every member, for one write as for many. Clients that wait for
-their answers ask again soon after they have them; so a batch that is small beside the last one is held back until
-most of those who were answered have asked again. If they do not, the next batches are held for fewer of them: with
-clients that take their time nobody waits for anybody.
+their answers ask again soon after they have them; so a batch is held back until it has most of its share of them. If
+they do not, the next batches are held for fewer of them: with clients that take their time nobody waits for anybody.
 """
 
 from __future__ import annotations
 
 from typing import Final
+
+from corral.server.pipeline import SHARES
 
 HOLD_MIN_S: Final = 0.001
 """Event loops tell no shorter times."""
@@ -33,11 +34,11 @@ class Gathering:
     def __repr__(self) -> str:
         return f"Gathering(target={self.target})"
 
-    def answered(self, count: int, waiting: int, took_ms: int) -> None:
-        """A batch of ``count`` was answered after ``took_ms``, while ``waiting`` others had been gathered."""
+    def answered(self, population: int, took_ms: int) -> None:
+        """A batch was answered after ``took_ms``; ``population``: its writes, and those that wait or are under way."""
         self.hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, took_ms / 2000))
-        expected = count + waiting
-        self.target = max(1, int(expected * self._hope)) if WORTH_MIN <= expected <= WORTH_MAX else 0
+        is_worth_it = WORTH_MIN <= population <= WORTH_MAX
+        self.target = max(1, int(population * self._hope / SHARES)) if is_worth_it else 0
 
     def fulfilled(self) -> None:
         """The target, if there was one, was reached."""

@@ -80,6 +80,8 @@ class Post(NamedTuple):
 class LeaderPipeline(WritePipeline):
     """Takes the writes of this server's clients and of all learners'."""
 
+    batches_max = 8
+
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self.exhausted: Callable[[], None] = lambda: None
@@ -89,7 +91,8 @@ class LeaderPipeline(WritePipeline):
         self.later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
         self._gathering = Gathering()
         self._held: asyncio.TimerHandle | None = None
-        self._began_ms = 0
+        self._began_ms: deque[int] = deque()
+        """Of the batches that are under way."""
 
     def stop(self) -> None:
         """Nothing more is prepared, applied or answered."""
@@ -98,7 +101,7 @@ class LeaderPipeline(WritePipeline):
             self._held.cancel()
 
     def _is_held_back(self, gathered: int) -> bool:
-        if gathered < self._gathering.target:
+        if not self._under_way and gathered < self._gathering.target:
             if self._held is None:
                 self._held = self.later(self._gathering.hold_s, self._hold_no_longer)
             return True
@@ -106,7 +109,7 @@ class LeaderPipeline(WritePipeline):
         if self._held is not None:
             self._held.cancel()
             self._held = None
-        self._began_ms = self.clock.monotonic_ms()
+        self._began_ms.append(self.clock.monotonic_ms())
         return False
 
     def _hold_no_longer(self) -> None:
@@ -115,9 +118,8 @@ class LeaderPipeline(WritePipeline):
         self._kick_soon()
 
     def _synced(self) -> None:
-        answered = self.under_way_count
         super()._synced()
-        self._gathering.answered(answered, len(self._gathered), self.clock.monotonic_ms() - self._began_ms)
+        self._gathering.answered(self._population, self.clock.monotonic_ms() - self._began_ms.popleft())
 
     @property
     def is_settled(self) -> bool:

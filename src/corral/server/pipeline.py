@@ -4,11 +4,15 @@ Whatever the connections bring in one wake-up of the event loop is prepared and 
 written and synced by a worker thread, while the loop goes on serving reads and gathers the next batch. When the sync
 has returned the batch is applied, watchers are told and replies are queued, each behind what the connection was
 waiting for before. Nothing is acknowledged, or visible to any reader, before it is on disk.
+
+One log takes one batch at a time. An ensemble may have several under way (:attr:`WritePipeline.batches_max`), which
+are committed, applied and answered in their order.
 """
 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corral.jute.errors import ErrorCode, KeeperError, UndecodableError
@@ -32,6 +36,11 @@ if TYPE_CHECKING:
 
 GATHER_ROUNDS_MAX: Final = 10
 """Turns of the loop for which a batch may be left to grow."""
+SHARES: Final = 3
+"""Into so many batches those who ask again as soon as they are answered are divided: while one is on its way, the next
+gathers, and another is applied."""
+_PROMPT: Final = 0.8
+"""Which part of a share is enough."""
 
 _TXN_HEADER: Final = struct.Struct(">qiqqi").pack
 _DIGEST: Final = struct.Struct(">iQ").pack
@@ -65,15 +74,19 @@ class Commitment(Protocol):
         """Take a transaction for the next :meth:`sync`: header, record and digest, as they stand in the log."""
 
     def sync(self, done: Callable[[], None]) -> None:
-        """Commit what has been appended, and call ``done`` on the loop. There is never more than one under way."""
+        """Commit what has been appended, and call ``done`` on the loop, in the order of the calls."""
 
 
 class WritePipeline:
     """Takes write requests in; see the module's text.
 
     ``sync`` hands a batch of the log to whoever writes it and calls back on the loop when it is durable.
+    ``logged`` is told of how many transactions a batch has that is about to be handed over.
     ``session_ended`` and ``session_opened`` are told when those transactions have been applied.
     """
+
+    batches_max = 2
+    """So many may be under way at once."""
 
     def __init__(
         self,
@@ -85,7 +98,7 @@ class WritePipeline:
         clock: Clock,
         sync: Callable[[Callable[[], None]], None],
         soon: Callable[[Callable[[], None]], object],
-        logged: Callable[[], None],
+        logged: Callable[[int], None],
         session_opened: Callable[[Connection | None, int], None],
         session_ended: Callable[[Connection | None, int, int], None],
     ) -> None:
@@ -105,11 +118,16 @@ class WritePipeline:
         self._session_opened = session_opened
         self._session_ended = session_ended
         self._gathered: list[Proposed] = []
-        self._under_way: list[Proposed] = []
+        self._under_way: deque[list[Proposed]] = deque()
+        """Batches, the oldest first."""
         self._kick_is_due = False
         self._callbacks: list[tuple[int, Callable[[], None]]] = []
         self._transactions = 0
         """Among what has gathered; the others are syncs."""
+        self._finishes_syncs = False
+        """Whether the batch under way has nothing else."""
+        self._population = 0
+        """Writes that were under way or waited when the latest batch was answered, its own included."""
         self._seen = 0
         self._rounds = 0
         self._stopped = False
@@ -126,18 +144,18 @@ class WritePipeline:
 
     @property
     def under_way_count(self) -> int:
-        """Transactions of the batch that goes to the log now."""
-        return len(self._under_way)
+        """Transactions of the oldest batch that is under way."""
+        return len(self._under_way[0])
 
     @property
     def under_way_own_count(self) -> int:
         """How many of them clients have asked for that are connected here."""
-        return sum([each[0] is not None and each[3] != SYNC for each in self._under_way])
+        return sum([each[0] is not None and each[3] != SYNC for each in self._under_way[0]])
 
     @property
     def under_way_since_ms(self) -> int:
         """When the oldest of them was submitted, on the wall clock."""
-        return self._under_way[0][5]
+        return self._under_way[0][0][5]
 
     def stop(self) -> None:
         """Nothing more is prepared, applied or answered."""
@@ -181,7 +199,7 @@ class WritePipeline:
         self._gathered.append((connection, xid, op, txn_type, zxid, time_ms, session_id, record, effect, digest))
         self._transactions += 1
         self.outstanding += 1
-        if not self._kick_is_due and not self._under_way:
+        if not self._kick_is_due and len(self._under_way) < self.batches_max:
             self._kick_soon()
         return None
 
@@ -194,7 +212,7 @@ class WritePipeline:
         self._gathered.append((None, xid, 0, ERROR, zxid, time_ms, session_id, record, None, digest))
         self._transactions += 1
         self.outstanding += 1
-        if not self._under_way:
+        if len(self._under_way) < self.batches_max:
             self._kick_soon()
 
     def _submit_sync(self, connection: Connection | None, session_id: int, xid: int, body: bytes) -> ErrorCode | None:
@@ -214,7 +232,8 @@ class WritePipeline:
 
     def after_writes_of(self, session_id: int, call: Callable[[], None]) -> bool:
         """Call when all that a session has submitted is applied; False, and no call, if that is so already."""
-        last = max((each[4] for each in (*self._under_way, *self._gathered) if each[6] == session_id), default=None)
+        batches = (*self._under_way, self._gathered)
+        last = max((each[4] for batch in batches for each in batch if each[6] == session_id), default=None)
         if last is None:
             return False
         self._callbacks.append((last, call))
@@ -231,7 +250,7 @@ class WritePipeline:
             self._soon(self._kick)
 
     def _kick(self) -> None:
-        """Send what has gathered to the disk, unless a batch is on its way.
+        """Send what has gathered to the disk, unless enough is on its way.
 
         As long as each turn of the loop brings more writes the batch is left to grow: clients that were answered
         together ask again together, and a sync costs the same for one as for all of them.
@@ -242,18 +261,26 @@ class WritePipeline:
             self._soon(self._kick)
             return
         self._kick_is_due = False
-        if self._under_way or not self._gathered or self._stopped:
+        if not self._gathered or self._stopped or len(self._under_way) >= self.batches_max:
+            return
+        if self._under_way and (
+            len(self._gathered) * SHARES < self._population * _PROMPT
+            # What needs no log must not overtake what does, nor be overtaken by it.
+            or self._finishes_syncs
+            or not self._transactions
+        ):
             return
         if self._is_held_back(len(self._gathered)):
             return
         self.preparer.hand_over()
-        self._under_way = self._gathered
+        self._under_way.append(self._gathered)
         self._gathered = []
         transactions, self._transactions = self._transactions, 0
+        self._finishes_syncs = not transactions
         if not transactions:
             self._finish_syncs()
             return
-        self._logged()
+        self._logged(transactions)
         self._sync(self._synced)
 
     def _is_held_back(self, gathered: int) -> bool:
@@ -265,10 +292,10 @@ class WritePipeline:
         self._synced()
 
     def _synced(self) -> None:
-        """The batch is durable: apply it and answer."""
+        """The oldest batch is durable: apply it and answer."""
         if self._stopped:
             return
-        batch = self._under_way
+        batch = self._under_way[0]
         tree = self.tree
         watches = self.watches
         changes = tree.changes
@@ -330,9 +357,10 @@ class WritePipeline:
             connection.write_latency_ms = now_ms - time_ms
             if waiting and waiting[0] is not None:
                 connection.serve_waiting()
+        self._population = self.outstanding
         self.outstanding -= len(batch)
         preparer.applied()
-        self._under_way = []
+        self._under_way.popleft()
         if self._callbacks:
             due = [call for zxid, call in self._callbacks if zxid <= tree.last_zxid]
             self._callbacks = [each for each in self._callbacks if each[0] > tree.last_zxid]

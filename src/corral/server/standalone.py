@@ -217,7 +217,7 @@ class Server:
             clock=self.clock,
             sync=lambda done: self._sync(pipeline, commitment, done),
             soon=self.soon,
-            logged=lambda: self.database.about_to_log(pipeline.under_way_count),
+            logged=self.database.about_to_log,
             session_opened=self.session_opened,
             session_ended=self.session_ended,
         )

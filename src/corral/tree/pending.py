@@ -1,13 +1,14 @@
 """What znodes will be once the transactions prepared so far are applied.
 
-Requests are prepared before those ahead of them are applied. The states they lead to are kept in two generations: the
-batch that is being gathered and the one whose log write is under way. When a batch has been applied its generation is
+Requests are prepared before those ahead of them are applied. The states they lead to are kept in generations: the
+batch that is being gathered and those that are under way to the log. When a batch has been applied its generation is
 dropped whole. Within its generation a state is changed in place; an older generation's is copied first.
 """
 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.checksums import crc32
@@ -85,26 +86,25 @@ class PendingStates:
         self.unlike: set[bytes] = set()
         """Paths whose states differ from what the tree will say: counters of children that have run over."""
         self.gathered: dict[bytes, Pending] = {}
-        self.under_way: dict[bytes, Pending] = {}
+        self.under_way: deque[dict[bytes, Pending]] = deque()
+        """Newest first."""
         self.before_multi: dict[bytes, Pending] = {}
         """While a multi is prepared, what was gathered before it: its own changes may yet be thrown away."""
         self._digest_before_multi = 0
 
     def hand_over(self) -> None:
-        """The gathered batch goes to the log; a new one begins. The previous one must have been applied."""
-        assert not self.under_way
-        self.under_way = self.gathered
+        """The gathered batch goes to the log; a new one begins."""
+        self.under_way.appendleft(self.gathered)
         self.gathered = {}
 
     def applied(self) -> None:
-        """The batch that was under way is in the tree."""
+        """The oldest batch that was under way is in the tree."""
         settled = self.settled
-        settled.update(self.under_way)
+        settled.update(self.under_way.pop())
         if len(settled) > SETTLED_MAX:
             settled.clear()
         for path in self.unlike:
             settled.pop(path, None)
-        self.under_way = {}
 
     def begin_multi(self) -> None:
         self.before_multi, self.gathered = self.gathered, {}
@@ -123,8 +123,12 @@ class PendingStates:
         """The state ``path`` will have, or None if it will not exist."""
         if path == b"/":
             path = ROOT
-        state = self.gathered.get(path) or self.before_multi.get(path) or self.under_way.get(path)
+        state = self.gathered.get(path) or self.before_multi.get(path)
         if state is None:
+            for generation in self.under_way:
+                state = generation.get(path)
+                if state is not None:
+                    return state if state.body is not None else None
             state = self.settled.get(path)
             # Usage znodes of quotas change without any transaction: theirs may be out of date.
             if state is None or path.startswith(QUOTA):
@@ -135,8 +139,11 @@ class PendingStates:
         """``state`` itself if it may be changed in place, else a copy."""
         if path == b"/":
             path = ROOT
-        if path in self.under_way or path in self.before_multi:
+        if path in self.before_multi:
             return state.copy()
+        for generation in self.under_way:
+            if path in generation:
+                return state.copy()
         self.settled.pop(path, None)
         return state
 

@@ -7,6 +7,7 @@ sequential znode, the completed ACL), so that applying it decides nothing.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from corral.jute.checksums import crc32
@@ -125,7 +126,7 @@ class Preparer:
         self.closing: set[int] = set()
         self.states = PendingStates(tree, digests=digests)
         self._new_ephemerals: dict[int, dict[bytes, None]] = {}
-        self._new_ephemerals_under_way: dict[int, dict[bytes, None]] = {}
+        self._new_ephemerals_under_way: deque[dict[int, dict[bytes, None]]] = deque()
         self._new_sessions: dict[int, int] = {}
 
     @property
@@ -134,15 +135,15 @@ class Preparer:
         return self.states.digest
 
     def hand_over(self) -> None:
-        """The gathered batch goes to the log; a new one begins. The previous one must have been applied."""
+        """The gathered batch goes to the log; a new one begins."""
         self.states.hand_over()
-        self._new_ephemerals_under_way = self._new_ephemerals
+        self._new_ephemerals_under_way.append(self._new_ephemerals)
         self._new_ephemerals = {}
 
     def applied(self) -> None:
-        """The batch that was under way is in the tree."""
+        """The oldest batch that was under way is in the tree."""
         self.states.applied()
-        self._new_ephemerals_under_way = {}
+        self._new_ephemerals_under_way.popleft()
 
     # Requests
 
@@ -483,8 +484,8 @@ class Preparer:
 
     def _close_session(self, session_id: int, zxid: int) -> bytes:
         candidates = dict(self.tree.ephemerals.get(session_id, ()))
-        candidates.update(self._new_ephemerals_under_way.get(session_id, ()))
-        candidates.update(self._new_ephemerals.get(session_id, ()))
+        for new_ephemerals in (*self._new_ephemerals_under_way, self._new_ephemerals):
+            candidates.update(new_ephemerals.get(session_id, ()))
         doomed: list[bytes | None] = []
         for path in candidates:
             state = self.states.find(path)

@@ -267,7 +267,8 @@ def test_zookeeper_1496_a_session_that_is_created_after_its_time_is_over_ends_al
             clock.now_ms += TICK_MS * 5
             await asyncio.sleep(TICK_MS / 1000 * 3)
             pipeline._sync = sync
-            held.pop()()
+            for done in held:
+                done()
             response = await back
             assert response is not None
             assert response.session_id == 0

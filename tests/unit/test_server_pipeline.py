@@ -41,10 +41,16 @@ class Asking:
         return [struct.unpack_from(">i", piece, 4)[0] for piece in self.out if len(piece) == 20]
 
 
+class TwoAtOnce(WritePipeline):
+    """As a leader's: it has more than a disk."""
+
+    batches_max = 2
+
+
 class Pipelined:
     """A pipeline whose turns of the loop, and whose log, are the test's."""
 
-    def __init__(self, kind: type[WritePipeline] = WritePipeline) -> None:
+    def __init__(self, kind: type[WritePipeline] = TwoAtOnce) -> None:
         tree = DataTree()
         self.turns: list[Callable[[], None]] = []
         self.appended: list[int] = []
@@ -104,6 +110,16 @@ class Pipelined:
     def batches(self) -> list[list[int]]:
         """The zxids that are under way, by batches."""
         return [zxids for zxids, _ in self.under_way]
+
+
+def test_a_disk_has_one_batch_at_a_time() -> None:
+    pipelined = Pipelined(WritePipeline)
+    for _ in range(3):
+        pipelined.write()
+        pipelined.turn()
+    assert pipelined.batches == [[1]]
+    pipelined.durable()
+    assert pipelined.batches == [[2, 3]]
 
 
 def test_the_next_batch_goes_while_one_is_under_way_and_no_more_than_that() -> None:
@@ -172,7 +188,7 @@ def test_a_sync_does_not_overtake_the_writes_before_it() -> None:
 
 
 def test_writes_do_not_overtake_a_sync_that_is_asked_of_others() -> None:
-    class Asked(WritePipeline):
+    class Asked(TwoAtOnce):
         def _finish_syncs(self) -> None:
             asked.append(self._synced)
 

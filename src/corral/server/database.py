@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.owner import OwnerRules
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from corral.server.machine import Machine
     from corral.server.stats import ServerStats
     from corral.server.workers import Worker
-    from corral.storage.txnlog import Batch
     from corral.tree.datatree import DataTree
 
 log = logging.getLogger(__name__)
@@ -78,8 +76,6 @@ class Database:
         self._locks: list[DirectoryLock] = []
         self._log_sync: LogSync | None = None
         self._purge_worker: Worker | None = None
-        self._syncing: deque[tuple[Batch, Callable[[], None]]] = deque()
-        """What is being written, and what is to be written after it."""
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
@@ -216,31 +212,20 @@ class Database:
         self.txn_log.extend(transactions)
 
     def sync(self, done: Callable[[], None]) -> None:
-        """Write what has been appended to the log, and call ``done`` on the loop once it is on disk.
-
-        What is being written then comes first.
-        """
+        """Write what has been appended to the log, and call ``done`` on the loop once it is on disk."""
         batch = self.txn_log.take()
         assert batch is not None
-        self._syncing.append((batch, done))
-        if len(self._syncing) == 1:
-            self._sync_next()
-
-    def _sync_next(self) -> None:
         assert self._log_sync is not None
         self._is_idle.clear()
-        self._log_sync.write(self._syncing[0][0], self._durable)
 
-    def _durable(self) -> None:
-        _, done = self._syncing.popleft()
-        sync_ms = self.txn_log.last_sync_ms
-        if sync_ms > self.config.storage.fsync_warning_threshold_ms:
-            log.warning("syncing the log took %.0f ms", sync_ms)
-        if self._syncing:
-            self._sync_next()
-        else:
+        def durable() -> None:
             self._is_idle.set()
-        done()
+            sync_ms = self.txn_log.last_sync_ms
+            if sync_ms > self.config.storage.fsync_warning_threshold_ms:
+                log.warning("syncing the log took %.0f ms", sync_ms)
+            done()
+
+        self._log_sync.write(batch, durable)
 
     async def settle(self) -> None:
         """Bring the log to an end that agrees with the tree: what comes next may follow it without a hole.

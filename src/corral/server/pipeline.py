@@ -36,11 +36,12 @@ if TYPE_CHECKING:
 
 GATHER_ROUNDS_MAX: Final = 10
 """Turns of the loop for which a batch may be left to grow."""
-SHARES: Final = 3
-"""Into so many batches those who ask again as soon as they are answered are divided: while one is on its way, the next
-gathers, and another is applied."""
+SHARES: Final = 2
+"""Into so many batches those who ask again as soon as they are answered are divided: one gathers while one is on its
+way. With more of them, each batch's own costs are more than what is gained."""
 _PROMPT: Final = 0.8
 """Which part of a share is enough."""
+_NOTHING_IS: Final = 1 << 62
 
 _TXN_HEADER: Final = struct.Struct(">qiqqi").pack
 _DIGEST: Final = struct.Struct(">iQ").pack
@@ -74,7 +75,10 @@ class Commitment(Protocol):
         """Take a transaction for the next :meth:`sync`: header, record and digest, as they stand in the log."""
 
     def sync(self, done: Callable[[], None]) -> None:
-        """Commit what has been appended, and call ``done`` on the loop, in the order of the calls."""
+        """Commit what has been appended, and call ``done`` on the loop, in the order of the calls.
+
+        No more are under way than the pipeline's :attr:`~WritePipeline.batches_max`.
+        """
 
 
 class WritePipeline:
@@ -85,7 +89,7 @@ class WritePipeline:
     ``session_ended`` and ``session_opened`` are told when those transactions have been applied.
     """
 
-    batches_max = 2
+    batches_max = 1
     """So many may be under way at once."""
 
     def __init__(
@@ -124,8 +128,8 @@ class WritePipeline:
         self._callbacks: list[tuple[int, Callable[[], None]]] = []
         self._transactions = 0
         """Among what has gathered; the others are syncs."""
-        self._finishes_syncs = False
-        """Whether the batch under way has nothing else."""
+        self._worth = 1
+        """So many make a batch now."""
         self._population = 0
         """Writes that were under way or waited when the latest batch was answered, its own included."""
         self._seen = 0
@@ -199,7 +203,7 @@ class WritePipeline:
         self._gathered.append((connection, xid, op, txn_type, zxid, time_ms, session_id, record, effect, digest))
         self._transactions += 1
         self.outstanding += 1
-        if not self._kick_is_due and len(self._under_way) < self.batches_max:
+        if not self._kick_is_due and len(self._gathered) >= self._worth:
             self._kick_soon()
         return None
 
@@ -212,7 +216,7 @@ class WritePipeline:
         self._gathered.append((None, xid, 0, ERROR, zxid, time_ms, session_id, record, None, digest))
         self._transactions += 1
         self.outstanding += 1
-        if len(self._under_way) < self.batches_max:
+        if len(self._gathered) >= self._worth:
             self._kick_soon()
 
     def _submit_sync(self, connection: Connection | None, session_id: int, xid: int, body: bytes) -> ErrorCode | None:
@@ -261,14 +265,10 @@ class WritePipeline:
             self._soon(self._kick)
             return
         self._kick_is_due = False
-        if not self._gathered or self._stopped or len(self._under_way) >= self.batches_max:
+        if not self._gathered or self._stopped or len(self._gathered) < self._worth:
             return
-        if self._under_way and (
-            len(self._gathered) * SHARES < self._population * _PROMPT
-            # What needs no log must not overtake what does, nor be overtaken by it.
-            or self._finishes_syncs
-            or not self._transactions
-        ):
+        if self._under_way and not self._transactions:
+            # What needs no log must not overtake what does.
             return
         if self._is_held_back(len(self._gathered)):
             return
@@ -276,12 +276,23 @@ class WritePipeline:
         self._under_way.append(self._gathered)
         self._gathered = []
         transactions, self._transactions = self._transactions, 0
-        self._finishes_syncs = not transactions
         if not transactions:
+            # Nor be overtaken by it.
+            self._worth = _NOTHING_IS
             self._finish_syncs()
             return
+        self._weigh()
         self._logged(transactions)
         self._sync(self._synced)
+
+    def _weigh(self) -> None:
+        """How many the next batch must have, beside what is under way."""
+        if not self._under_way:
+            self._worth = 1
+        elif len(self._under_way) >= self.batches_max:
+            self._worth = _NOTHING_IS
+        else:
+            self._worth = max(1, int(self._population * _PROMPT / SHARES))
 
     def _is_held_back(self, gathered: int) -> bool:
         """Whether a batch of so many had better wait: whoever says so has to see to :meth:`_kick_soon`."""
@@ -361,6 +372,7 @@ class WritePipeline:
         self.outstanding -= len(batch)
         preparer.applied()
         self._under_way.popleft()
+        self._weigh()
         if self._callbacks:
             due = [call for zxid, call in self._callbacks if zxid <= tree.last_zxid]
             self._callbacks = [each for each in self._callbacks if each[0] > tree.last_zxid]

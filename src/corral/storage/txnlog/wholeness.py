@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from corral.jute.ops import OpCode
+from corral.jute.ops import CHECK, CLOSE_SESSION, CREATE_TTL, MULTI, SET_ACL, SET_DATA, OpCode
 from corral.jute.owner import TTL_MAX_MS, OwnerRules
 from corral.jute.primitives import JuteError, Reader
 from corral.jute.records import CloseSessionTxn, MultiTxn, SetAclTxn
@@ -37,9 +37,11 @@ def is_whole(kind: int, entry: bytes, owner_rules: OwnerRules) -> bool:
     ``owner_rules`` are those of the tree that it is for.
     """
     try:
+        if kind == SET_DATA:
+            return _is_whole_set(entry, SMALLEST_ENTRY)
         if kind in _CREATES:
             return _is_whole_creation(kind, entry, SMALLEST_ENTRY, _LONG(entry)[0], owner_rules)
-        if kind == OpCode.MULTI:
+        if kind == MULTI:
             return _is_whole_multi(entry, owner_rules)
         return _is_whole(kind, entry, SMALLEST_ENTRY)
     except (struct.error, ValueError, IndexError):
@@ -48,18 +50,22 @@ def is_whole(kind: int, entry: bytes, owner_rules: OwnerRules) -> bool:
 
 def _is_whole(kind: int, data: bytes, at: int) -> bool:
     if kind in _SETS:
-        at = _path_end(data, at)
-        length: int = _INT(data, at)[0]
-        return at + 8 + (length if length > 0 else 0) <= len(data)
+        return _is_whole_set(data, at)
     if kind in _DELETES:
         return _path_end(data, at) <= len(data)
     if kind in _FOUR_BYTES:
         return at + 4 <= len(data)
-    if kind == OpCode.SET_ACL:
+    if kind == SET_ACL:
         return (SetAclTxn.decode(Reader(data, at)).path or b"").startswith(b"/")
-    if kind == OpCode.CLOSE_SESSION:
+    if kind == CLOSE_SESSION:
         return _is_whole_end(data, at)
     return False
+
+
+def _is_whole_set(data: bytes, at: int) -> bool:
+    at = _path_end(data, at)
+    length: int = _INT(data, at)[0]
+    return at + 8 + (length if length > 0 else 0) <= len(data)
 
 
 def _is_whole_multi(entry: bytes, owner_rules: OwnerRules) -> bool:
@@ -69,7 +75,7 @@ def _is_whole_multi(entry: bytes, owner_rules: OwnerRules) -> bool:
         if part.type in _CREATES:
             is_part = _is_whole_creation(part.type, data, 0, session_id, owner_rules)
         else:
-            is_part = part.type == OpCode.CHECK or _is_whole(part.type, data, 0)
+            is_part = part.type == CHECK or _is_whole(part.type, data, 0)
         if not is_part:
             return False
     return True
@@ -92,7 +98,7 @@ def _is_whole_creation(kind: int, data: bytes, at: int, session_id: int, owner_r
         reader = Reader(data, at)
         decode_acl(reader)
         at = reader.position
-    if kind == OpCode.CREATE_TTL and not 0 <= _LONG(data, at + 4)[0] <= TTL_MAX_MS:
+    if kind == CREATE_TTL and not 0 <= _LONG(data, at + 4)[0] <= TTL_MAX_MS:
         return False
     if kind in _PLAIN_CREATES and data[at]:
         owner_rules.kind(session_id)

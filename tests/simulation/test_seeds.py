@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 from click.testing import CliRunner
 
 from corral.cli.main import corral
-from corral.simulation.run import Scenario, simulate
+from corral.simulation.run import Scenario, Verdict, simulate
 from corral.simulation.scenarios import draw_scenario
+from corral.simulation.series import Series
 
 QUICK = Scenario(seconds=6)
 DRAWN = draw_scenario(4, seconds=6)
@@ -96,6 +99,19 @@ def test_a_long_search_tells_how_far_it_is_and_what_it_has_reached() -> None:
     assert shown.exit_code == 0
     assert "2 seeds, nothing wrong" in shown.output
     assert "with 2 of 2 seeds" in shown.output
+
+
+def test_a_process_that_is_killed_ends_a_search_with_what_it_has_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_all(self: Series, seeds: Iterable[int], jobs: int) -> Iterator[Verdict]:
+        yield self.run(next(iter(seeds)))
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(Series, "run_all", run_all)
+    options = ["simulate", "--seed", "7", "--for", "5", "--jobs", "2", "--minutes", "0.02"]
+    shown = CliRunner().invoke(corral, options)
+    assert shown.exit_code == 1
+    assert "1 seeds, nothing wrong" in shown.output
+    assert "one of the processes was killed" in shown.output
 
 
 @pytest.mark.slow

@@ -58,6 +58,8 @@ def simulate(
     which anything is, tells how to see it again, and ends with status 1. The digest at the end is the same for two
     runs only if all that happened in them was the same.
     """
+    from concurrent.futures.process import BrokenProcessPool
+
     from corral.simulation.run import simulate as run
     from corral.simulation.scenarios import Given, draw_scenario
     from corral.simulation.series import Series
@@ -77,7 +79,15 @@ def simulate(
         for each in seeds:
             yield run(each, draw_scenario(each, **given), show=show, with_logs=logs and not quiet)
 
-    for verdict in Series(given).run_all(seeds, jobs) if jobs > 1 else one_by_one():
+    def at_once() -> Iterator[Verdict]:
+        try:
+            yield from Series(given).run_all(seeds, jobs)
+        except BrokenProcessPool:
+            progress.end(counts=counts)
+            told = "one of the processes was killed, or the machine has no memory left: what ended before stands above"
+            raise click.ClickException(told) from None
+
+    for verdict in at_once() if jobs > 1 else one_by_one():
         progress.note(verdict)
         if real_minutes is None or verdict.violations:
             click.echo(f"{verdict}\ndigest {verdict.digest}")

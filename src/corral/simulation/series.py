@@ -31,7 +31,10 @@ class Series:
         return verdict
 
     def run_all(self, seeds: Iterable[int], jobs: int) -> Iterator[Verdict]:
-        """So many of them at once, each in its process; in the order in which they end."""
+        """So many of them at once, each in its process; in the order in which they end.
+
+        Raises BrokenProcessPool if one of the processes is killed.
+        """
         waiting = iter(seeds)
         # Not by fork: what this process holds is no business of theirs.
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -382,7 +382,13 @@ def digest_not_in_the_tree_that_is_sent(patch: Patch) -> None:
 
 def prepared_from_what_is_applied(patch: Patch) -> None:
     """What is on its way to the disk is not looked at."""
-    patch.setattr(PendingStates, "hand_over", lambda self: (self.gathered.clear(), self.settled.clear()))
+
+    def hand_over(self: PendingStates) -> None:
+        self.gathered.clear()
+        self.settled.clear()
+        self.under_way.appendleft({})
+
+    patch.setattr(PendingStates, "hand_over", hand_over)
 
 
 def counter_of_children_not_in_the_tree_that_is_sent(patch: Patch) -> None:

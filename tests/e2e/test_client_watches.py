@@ -126,7 +126,7 @@ def test_every_event_comes_before_the_answer_that_may_show_it(shared: Server) ->
 def test_kazoo_29_151_218_rust_zookeeper_97_watches_outlive_a_reconnection(shared: Server) -> None:
     async def main() -> None:
         with Gate(shared.port) as gate:
-            async with client(gate.address + "/root") as zk, client(shared.address) as other:
+            async with client(gate.address + "/chroot") as zk, client(shared.address) as other:
                 await zk.ensure("/")
                 for each in ("changed", "deleted", "quiet", "parent", "quiet_parent"):
                     await zk.create(f"/{each}")
@@ -141,10 +141,10 @@ def test_kazoo_29_151_218_rust_zookeeper_97_watches_outlive_a_reconnection(share
                 await asyncio.sleep(0)
                 gate.close()
                 await suspended
-                await other.set("/root/changed", b"1")
-                await other.delete("/root/deleted")
-                await other.create("/root/parent/child")
-                await other.create("/root/missing")
+                await other.set("/chroot/changed", b"1")
+                await other.delete("/chroot/deleted")
+                await other.create("/chroot/parent/child")
+                await other.create("/chroot/missing")
                 gate.open()
                 await zk.connected()
                 await settle(zk)
@@ -153,10 +153,10 @@ def test_kazoo_29_151_218_rust_zookeeper_97_watches_outlive_a_reconnection(share
                 )
                 events.clear()
                 # Those have fired and are gone, the others still wait.
-                await other.set("/root/changed", b"2")
-                await other.set("/root/quiet", b"2")
-                await other.create("/root/quiet_parent/child")
-                await other.create("/root/never")
+                await other.set("/chroot/changed", b"2")
+                await other.set("/chroot/quiet", b"2")
+                await other.create("/chroot/quiet_parent/child")
+                await other.create("/chroot/never")
                 await zk.sync()
                 assert kinds(events) == [(CHANGED, "/quiet"), (CHILDREN, "/quiet_parent"), (CREATED, "/never")]
 
@@ -228,7 +228,7 @@ def test_watches_that_a_server_refuses_to_set_anew_are_not_lost_in_silence() -> 
 
 def test_lasting_watches_tell_everything(shared: Server) -> None:
     async def main() -> None:
-        async with client(shared.address + "/root") as zk, client(shared.address + "/root") as other:
+        async with client(shared.address + "/chroot") as zk, client(shared.address + "/chroot") as other:
             await zk.ensure("/a")
             every: list[WatchEvent] = []
             async with (

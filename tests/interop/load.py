@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-WORK: Final = "/work"
+WORK: Final = "/load"
 HOLDING: Final = "/holding"
 LOCKS: Final = "/locks"
 START_LIMIT_S: Final = 60.0

@@ -14,8 +14,8 @@ def journal(*lines: str) -> Journal:
 
 
 FINE = (
-    "created /work/a/0",
-    "perhaps-created /work/a/1",
+    "created /load/a/0",
+    "perhaps-created /load/a/1",
     "counted",
     "perhaps-counted",
     "held l one 5 100 200",
@@ -23,20 +23,20 @@ FINE = (
     "held m one 4 150 250",
     "ended one",
 )
-FOUND = {"/work/a/0": b"/work/a/0"}
+FOUND = {"/load/a/0": b"/load/a/0"}
 
 
 def test_nothing_wrong() -> None:
     made = journal(*FINE)
     assert made.faults(FOUND, 1) == []
-    assert made.faults({**FOUND, "/work/a/1": b"/work/a/1"}, 2) == []
+    assert made.faults({**FOUND, "/load/a/1": b"/load/a/1"}, 2) == []
     assert made.ended_sessions == ["one"]
 
 
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("created /work/a/2", "1 acknowledged creates are lost, one of them /work/a/2"),
+        ("created /load/a/2", "1 acknowledged creates are lost, one of them /load/a/2"),
         ("held l three 7 299 400", "two holders at once"),
         ("held l three 5 300 400", "out of turn"),
         ("wrong so it is", "so it is"),
@@ -51,8 +51,8 @@ def test_wrong(line: str, word: str) -> None:
 @pytest.mark.parametrize(
     ("found", "counter", "word"),
     [
-        ({**FOUND, "/work/a/7": b"/work/a/7"}, 1, "nobody has created"),
-        ({"/work/a/0": b"other"}, 1, "with other data"),
+        ({**FOUND, "/load/a/7": b"/load/a/7"}, 1, "nobody has created"),
+        ({"/load/a/0": b"other"}, 1, "with other data"),
         (FOUND, 0, "the counter is 0 after 1 acknowledged"),
         (FOUND, 3, "the counter is 3 after 1 acknowledged"),
     ],

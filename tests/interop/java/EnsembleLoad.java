@@ -74,7 +74,7 @@ public final class EnsembleLoad {
 
     private void create(String letter) throws Exception {
         for (int number = 0; !isEnding; number++) {
-            String path = "/work/java-" + letter + "/" + number;
+            String path = "/load/java-" + letter + "/" + number;
             try {
                 service().create(path, bytes(path), Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
                 print("created " + path);

@@ -11,10 +11,10 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from corral.quorum.counting import is_quorum
-from corral.quorum.monitoring import age_ms
 from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
 from corral.quorum.reconfiguration import is_reconfiguration, read_reconfiguration
 from corral.server.stats import ReplySizes
+from corral.storage.txnlog import entry_age_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,7 +143,7 @@ class Broadcast:
     def _note(self, name: str, batch: Sequence[tuple[int, bytes]]) -> None:
         """How long it took so far: of the oldest, for all of them."""
         database = self._history.database
-        database.stats.note(name, age_ms(batch[0][1], database.machine.clock.wall_ms()), len(batch))
+        database.stats.note(name, entry_age_ms(batch[0][1], database.machine.clock.wall_ms()), len(batch))
 
     def sync_with(self, listener: Listener, data: bytes | None) -> None:
         """Send a learner a SYNC with ``data``: behind all that was submitted before, and before all that comes later.

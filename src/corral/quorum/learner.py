@@ -16,7 +16,6 @@ from corral.jute.ops import RECONFIG
 from corral.jute.primitives import JuteError
 from corral.quorum.ensemble import parse_ensemble
 from corral.quorum.history import apply
-from corral.quorum.monitoring import age_ms
 from corral.quorum.packet_stream import PacketStream
 from corral.quorum.packets import (
     ACK,
@@ -38,7 +37,7 @@ from corral.quorum.reconfiguration import is_reconfiguration, read_reconfigurati
 from corral.quorum.serving import LearnerServer, Post
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.storage.snapshot import SnapshotError
-from corral.storage.txnlog import is_whole
+from corral.storage.txnlog import entry_age_ms, is_whole
 from corral.storage.txnlog.format import SMALLEST_ENTRY
 
 if TYPE_CHECKING:
@@ -293,7 +292,7 @@ class Learning:
         self.history.note(committed)
         stats = self.history.database.stats
         stats.count("learner_commit_received_count", len(committed))
-        took_ms = age_ms(committed[-1][1], self.history.database.machine.clock.wall_ms())
+        took_ms = entry_age_ms(committed[-1][1], self.history.database.machine.clock.wall_ms())
         stats.note("commit_propagation_latency", took_ms, len(committed))
         stats.note("propagation_latency", took_ms, len(committed))
 
@@ -363,7 +362,7 @@ class Learning:
         database.extend(proposals)
         if not self._is_observer:
             database.stats.count("learner_proposal_received_count", len(proposals))
-            age = age_ms(proposals[-1][1], database.machine.clock.wall_ms())
+            age = entry_age_ms(proposals[-1][1], database.machine.clock.wall_ms())
             database.stats.note("proposal_latency", age, len(proposals))
         for _, entry in proposals:
             if is_reconfiguration(entry):
@@ -403,7 +402,7 @@ class Learning:
 
         def synced() -> None:
             self._is_syncing = False
-            waited_ms = age_ms(batch[0][1], clock.wall_ms())
+            waited_ms = entry_age_ms(batch[0][1], clock.wall_ms())
             database.stats.batch_logged(
                 len(batch), waited_ms, database.txn_log.last_sync_ms, clock.monotonic_ms() - began_ms
             )

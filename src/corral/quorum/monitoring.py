@@ -5,8 +5,7 @@ Sources: QuorumZooKeeperServer, LeaderZooKeeperServer, ObserverZooKeeperServer.
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,16 +23,6 @@ class LearnersInStep(NamedTuple):
     non_voting_followers: int
     """Of the followers, those who are no voters."""
     observers: int
-
-
-_TIME: Final = struct.Struct(">20xq")
-"""Where an entry of the log has its time, on the wall clock of the leader that made it."""
-
-
-def age_ms(entry: bytes, now_ms: int) -> int:
-    """For how long there has been a transaction; 0 if the clocks disagree."""
-    made_ms: int = _TIME.unpack_from(entry)[0]
-    return max(0, now_ms - made_ms)
 
 
 def configuration_text(me: int, quorum: QuorumConfig, ensemble: Ensemble) -> str:

@@ -3,6 +3,7 @@
 from corral.storage.txnlog.directory import LogReplay, Truncation, plan_truncation, read_from, truncate
 from corral.storage.txnlog.ending import Ending, EndKind
 from corral.storage.txnlog.entry import Transaction, decode_entry
+from corral.storage.txnlog.format import entry_age_ms
 from corral.storage.txnlog.reader import LogReader
 from corral.storage.txnlog.scan import Damage, GoodRecord, scan_log
 from corral.storage.txnlog.wholeness import is_whole
@@ -21,6 +22,7 @@ __all__ = [
     "Truncation",
     "TxnLogWriter",
     "decode_entry",
+    "entry_age_ms",
     "is_whole",
     "plan_truncation",
     "read_from",

@@ -29,6 +29,7 @@ FRAME_AND_ZXID: Final = struct.Struct(">QI12xq")
 """A frame and as much of the entry as holds the zxid."""
 
 ENTRY_ZXID: Final = struct.Struct(">12xq")
+_ENTRY_TIME: Final = struct.Struct(">20xq")
 
 SMALLEST_ENTRY: Final = 32
 """Bytes of a transaction header: no entry is shorter."""
@@ -42,6 +43,12 @@ LARGEST_UNSYNCED_BYTES: Final = 2 << 20
 def entry_zxid(entry: bytes) -> int:
     zxid: int = ENTRY_ZXID.unpack_from(entry)[0]
     return zxid
+
+
+def entry_age_ms(entry: bytes, now_ms: int) -> int:
+    """For how long there has been a transaction, by the wall clock; 0 if its maker's disagrees."""
+    made_ms: int = _ENTRY_TIME.unpack_from(entry)[0]
+    return max(0, now_ms - made_ms)
 
 
 def frame_entries(entries: list[bytes]) -> bytes:

@@ -96,3 +96,15 @@ def test_a_member_whose_acknowledgement_a_change_of_members_needs_can_join_again
     """Seed 251: the leader had a quorum of the old members; one that was away had logged that there would be more."""
     verdict = simulate(251, draw_scenario(251, seconds=10))
     assert verdict.violations == [], verdict
+
+
+def test_an_empty_disk_is_not_waited_for_by_a_change_that_waits_for_it() -> None:
+    """Seed 972: an observer was to become a voter, and the voter whose word that took had lost its disk."""
+    verdict = simulate(972, draw_scenario(972, seconds=10))
+    assert verdict.violations == [], verdict
+
+
+def test_what_a_leader_inherits_is_known_though_a_sector_of_its_log_went_bad() -> None:
+    """Seed 227: the ledger could not read that log."""
+    verdict = simulate(227, draw_scenario(227, seconds=10))
+    assert verdict.violations == [], verdict

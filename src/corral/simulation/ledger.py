@@ -16,7 +16,7 @@ from corral.quorum.leader import Leader
 from corral.simulation.durable import History
 from corral.simulation.invariants import Invariant
 from corral.simulation.model import Model
-from corral.storage.errors import LogGapError
+from corral.storage.errors import CorruptLogError, LogGapError
 from corral.storage.files import list_snapshots
 from corral.storage.txnlog import read_from
 
@@ -140,16 +140,21 @@ class Ledger:
         peer = member.peer
         assert peer is not None
         last = self.last_zxid
+        inherited: list[tuple[int, bytes]] = []
         try:
-            for each, entry in read_from(peer.history.database.log_directory, last):
-                if each > zxid:
-                    break
-                if each >> 32 < self._epoch:
-                    # Not committed when that epoch began: it was left in the log for a tree that does not have it.
-                    continue
-                self._append(member, each, entry)
+            inherited.extend(read_from(peer.history.database.log_directory, last))
         except LogGapError:
             log.debug("the log of %r begins after %#x", member, last)
+        except CorruptLogError:
+            # A sector that went bad after it was read: the member knows what was there.
+            inherited = [each for each in peer.history.recent if each[0] > last]
+        for each, entry in inherited:
+            if each > zxid:
+                break
+            if each >> 32 < self._epoch:
+                # Not committed when that epoch began: it was left in the log for a tree that does not have it.
+                continue
+            self._append(member, each, entry)
         shown = [each.zxid for each in list_snapshots(peer.history.database.snapshot_directory)]
         newest = max((each for each in shown if each & _COUNTER), default=0)
         if newest > self.last_zxid:

@@ -1,10 +1,11 @@
 """What operators do to an ensemble that serves: restart members one by one, replace those whose disks are gone.
 
 When may a voter come back empty, with its number? It has forgotten what it acknowledged, and what it promised. So
-the others, without it and without anybody else who has lost a disk, must be a quorum that follows one leader, have
-all that was ever proposed durably, and that leader must have forgotten the connection to the one that was lost, over
-which an old acknowledgement could still come. From then on everything acknowledged is on the disks of a quorum of
-others, and any quorum that the empty one helps to form has somebody of those in it.
+enough others, without it and without anybody else who has lost a disk, must follow one leader and have all that was
+ever proposed durably, and that leader must have forgotten the connection to the one that was lost, over which an old
+acknowledgement could still come. Enough are so many that the rest is no quorum: then everything acknowledged is on their
+disks, and any quorum that the empty one helps to form has somebody of them in it. To ask for a quorum of them would be
+too much while an observer is to become a voter: that may wait for the very one that was lost.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Operator:
         return self._known
 
     def _has_all(self, leader: Member, without: Member) -> bool:
-        """Whether it leads a quorum that has all that it has ever proposed, without some, on disks that are whole."""
+        """Whether so many that it leads have all that it has ever proposed, on whole disks: the rest is no quorum."""
         term = leader.peer.term if leader.peer is not None else None
         if not isinstance(term, Leader) or term.server is None or without.sid in term.learners:
             return False
@@ -150,7 +151,8 @@ class Operator:
             for each in self._members
             if each.sid not in self._lost and _serves_in(each, term.epoch) and History(each).reaches(end)
         }
-        return is_quorum(leader.peer.elector.election.ensembles, able)
+        ensembles = leader.peer.elector.election.ensembles
+        return leader.sid in able and not any(each.is_quorum(each.voters - able) for each in ensembles)
 
 
 def _serves_in(member: Member, epoch: int) -> bool:

@@ -3,9 +3,9 @@
 When may a voter come back empty, with its number? It has forgotten what it acknowledged, and what it promised. So
 enough others, without it and without anybody else who has lost a disk, must follow one leader and have all that was
 ever proposed durably, and that leader must have forgotten the connection to the one that was lost, over which an old
-acknowledgement could still come. Enough are so many that the rest is no quorum: then everything acknowledged is on their
-disks, and any quorum that the empty one helps to form has somebody of them in it. To ask for a quorum of them would be
-too much while an observer is to become a voter: that may wait for the very one that was lost.
+acknowledgement could still come. Enough are so many that the rest is no quorum: then everything acknowledged is on
+their disks, and any quorum that the empty one helps to form has somebody of them in it. To ask for a quorum of them
+would be too much while an observer is to become a voter: that may wait for the very one that was lost.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.e2e.raw import wait_until
 
 import corral
 from corral.cli.main import corral as command
@@ -67,7 +68,8 @@ def test_life_of_an_ensemble(directory: Path) -> None:
     leader = next(int(server.removeprefix("server ")) for server, mode in found.items() if mode == "leader")
     os.kill(number(directory, leader), signal.SIGKILL)
     asyncio.run(write(b"2"))
-    assert len(modes(directory)) == 3
+    # The observer may be the last to find the new leader.
+    wait_until(lambda: len(modes(directory)) == 3, "those that are left serve")
     assert run("start", directory / str(leader) / "zoo.cfg").exit_code == 0
     result = run("ensemble", "restart", directory)
     assert result.exit_code == 0, result.output

@@ -152,7 +152,7 @@ class Operator:
             if each.sid not in self._lost and _serves_in(each, term.epoch) and History(each).reaches(end)
         }
         ensembles = leader.peer.elector.election.ensembles
-        return leader.sid in able and not any(each.is_quorum(each.voters - able) for each in ensembles)
+        return not any(each.is_quorum(each.voters - able) for each in ensembles)
 
 
 def _serves_in(member: Member, epoch: int) -> bool:

@@ -105,9 +105,14 @@ class ScriptedLeader:
             self._arrived.get_nowait().abort()
         await self.start()
 
+    async def arrive(self) -> PacketStream:
+        """The member's next connection, on which nothing was said yet."""
+        self.stream = await self._arrived.get()
+        return self.stream
+
     async def greet(self, epoch: int = EPOCH) -> Packet:
         """Take the member's next connection, as far as what it says of its history."""
-        self.stream = await self._arrived.get()
+        await self.arrive()
         assert (await self.stream.read()).type == PacketType.FOLLOWER_INFO
         self.stream.write(pack(PacketType.LEADER_INFO, epoch << 32, PROTOCOL_VERSION.to_bytes(4, "big")))
         told = await self.stream.read()

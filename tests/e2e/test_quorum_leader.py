@@ -18,6 +18,7 @@ from corral.client import Client
 from corral.jute.ops import OpCode
 from corral.jute.records import Acl, Id
 from corral.quorum import serving
+from corral.quorum.ensemble import Ensemble
 from corral.quorum.packets import (
     ACK,
     PROTOCOL_VERSION,
@@ -36,10 +37,16 @@ Script = Callable[[ScriptedLearners], Awaitable[None]]
 
 
 def play(
-    directory: Path, script: Script, filesystem: FileSystem = REAL, *, sync_limit: int = PATIENCE_S, **settings: Any
+    directory: Path,
+    script: Script,
+    filesystem: FileSystem = REAL,
+    *,
+    number: int = 3,
+    sync_limit: int = PATIENCE_S,
+    **settings: Any,
 ) -> None:
     async def main() -> None:
-        async with scripted_learners(directory, 3, filesystem, sync_limit=sync_limit, **settings) as them:
+        async with scripted_learners(directory, number, filesystem, sync_limit=sync_limit, **settings) as them:
             await script(them)
 
     asyncio.run(main())
@@ -188,6 +195,37 @@ def test_the_leaders_own_promise_counts_before_it_listens(tmp_path: Path, monkey
             await them.peer.stop()
 
     asyncio.run(main())
+
+
+def test_an_observer_that_is_to_vote_counts_once_it_comes_as_a_follower(tmp_path: Path) -> None:
+    """It promises as it is, and is told then; for what it has taken over only a follower vouches.
+
+    Of four that are to vote the leader has one follower and the observer: without this nobody would ever lead.
+    """
+
+    async def script(them: ScriptedLearners) -> None:
+        lines = them.ensemble.members
+        election = them.peer.elector.election
+        election.committed = Ensemble({**lines, 4: lines[4]._replace(is_participant=False)})
+        election.last_seen = replace(them.ensemble, version=1)
+        follower, observer = await them.connect(2), await them.connect(4)
+        await asyncio.gather(follower.greet(), observer.greet(kind=PacketType.OBSERVER_INFO))
+        for each in (follower, observer):
+            each.promise(0)
+        await asyncio.gather(follower.take_history(), observer.take_history())
+        for each in (follower, observer):
+            each.acknowledge(each.epoch << 32)
+        await turns()
+        assert them.leader.server is None
+        observer.stream.abort()
+        again = await them.connect(4)
+        await again.greet(accepted_epoch=observer.epoch)
+        again.promise(0, -1)
+        await again.take_history()
+        await asyncio.gather(again.finish(), follower.hear(PacketType.UP_TO_DATE))
+        assert election.committed.voters == {1, 2, 3, 4}
+
+    play(tmp_path, script, number=4)
 
 
 def test_who_has_more_than_a_leader_that_a_quorum_has_promised_is_cut_back_at_once(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import errno
 import os
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,18 @@ from corral.jute.ops import OpCode
 from corral.jute.records import Acl, CreateSessionTxn, CreateTxn, Id, SetDataTxn, TxnDigest
 from corral.quorum import learner as learning
 from corral.quorum import serving
-from corral.quorum.packets import COMMIT, INFORM, PROPOSAL, PacketType, pack, pack_bare, pack_transactions
+from corral.quorum.ensemble import Ensemble
+from corral.quorum.packets import (
+    COMMIT,
+    INFORM,
+    PROPOSAL,
+    PROTOCOL_VERSION,
+    PacketType,
+    pack,
+    pack_bare,
+    pack_transactions,
+)
+from corral.quorum.vote import Role
 from corral.storage.files import CURRENT_EPOCH, list_snapshots, read_number
 from corral.storage.filesystem import REAL, FileSystem
 from corral.tree.datatree import DataTree
@@ -502,5 +514,30 @@ def test_data_of_another_ensemble_are_noticed_by_their_digest(
         while "3 transactions, and the tree's digest is not the leader's" not in caplog.text:
             await asyncio.sleep(0.001)
         assert caplog.text.count("it may be another's") == 1
+
+    play(tmp_path, script)
+
+
+def test_an_observer_that_hears_that_it_is_to_vote_comes_again_as_a_follower(tmp_path: Path) -> None:
+    """The leader, which has not begun to serve, may wait for its vote; then an observer's word would not count."""
+
+    async def script(leader: ScriptedLeader) -> None:
+        lines = leader.ensemble.members
+        leader.peer.elector.election.committed = Ensemble({**lines, 1: lines[1]._replace(is_participant=False)})
+        leader.ensemble = replace(leader.ensemble, version=1)
+        leader.part = Role.OBSERVING
+        observing = await leader.arrive()
+        assert (await observing.read()).type == PacketType.OBSERVER_INFO
+        observing.write(pack(PacketType.LEADER_INFO, 1 << 32, PROTOCOL_VERSION.to_bytes(4, "big")))
+        assert (await observing.read()).type == PacketType.ACK_EPOCH
+        leader.part = Role.FOLLOWING
+        observing.write(
+            pack(PacketType.DIFF, 0) + pack(PacketType.NEW_LEADER, 1 << 32, leader.ensemble.to_text().encode())
+        )
+        with pytest.raises((EOFError, OSError)):
+            await observing.read()
+        await leader.bring_into_step(creations(1, 3))
+        assert leader.znodes == {path(1), path(2), path(3)}
+        assert 1 in leader.peer.elector.election.committed.voters
 
     play(tmp_path, script)

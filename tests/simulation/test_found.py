@@ -108,3 +108,9 @@ def test_what_a_leader_inherits_is_known_though_a_sector_of_its_log_went_bad() -
     """Seed 227: the ledger could not read that log."""
     verdict = simulate(227, draw_scenario(227, seconds=10))
     assert verdict.violations == [], verdict
+
+
+def test_an_observer_that_is_to_vote_is_told_so_while_the_change_waits_for_its_vote() -> None:
+    """Seed 5000188: one of the voters had lost its disk, and no leader had a quorum of those who were to vote."""
+    verdict = simulate(5000188, draw_scenario(5000188, seconds=10))
+    assert verdict.violations == [], verdict

@@ -458,7 +458,8 @@ class Leader:
             raise JuteError(f"the first packet of a learner is {first!r}")
         info = decode_learner_info(first.data)
         learner = Learner(stream, info, is_observer=first.type == PacketType.OBSERVER_INFO)
-        votes = not learner.is_observer and any(info.server_id in each.voters for each in self._ensembles())
+        # One that observes, and does not know yet that it is to vote, can promise; and then comes again as a follower.
+        votes = any(info.server_id in each.voters for each in self._ensembles())
         if info.protocol_version < PROTOCOL_VERSION:
             raise JuteError(f"server {info.server_id} speaks a protocol from before 3.4")
         if info.server_id == self.me:
@@ -493,7 +494,7 @@ class Leader:
             learner.release()
             acknowledged = await self._read_acknowledgement(stream, epoch << 32)
             learner.acknowledged = max(learner.acknowledged, epoch << 32)
-        if votes:
+        if votes and not learner.is_observer:
             self._followers.give(info.server_id)
         await self._started.wait()
         self._acknowledge(learner, acknowledged)

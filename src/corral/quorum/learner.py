@@ -126,6 +126,8 @@ class Learning:
                     entered = await self._come_into_step()
                     kind = "observer_sync_time" if self._is_observer else "follower_sync_time"
                     stats.note(kind, clock.monotonic_ms() - began_ms)
+                # Perhaps the leader waits for its vote, which it did not know to have.
+                self._check_part()
                 self._acknowledge_leader(entered)
                 async with asyncio.timeout(self._init_limit * self._tick_s):
                     await self._become_served()

@@ -89,7 +89,7 @@ class _State:
 
 
 class _Term:
-    """Of one leader: which followers it has heard."""
+    """Of one leader: whom it has heard."""
 
     def __init__(self) -> None:
         self.promised: set[int] = set()
@@ -348,12 +348,15 @@ class Zab(Hearer):
     def leader_hears(self, conversation: Conversation, packet: Packet) -> None:
         """See :class:`corral.simulation.wire.Hearer`."""
         state = self._state(conversation)
-        if state.is_observer or packet.type not in (PacketType.ACK, PacketType.ACK_EPOCH):
+        if packet.type not in (PacketType.ACK, PacketType.ACK_EPOCH):
             return
         term, sid = self._term(conversation, state), conversation.learner.sid
         if packet.type == PacketType.ACK_EPOCH:
+            # Of one that observes, too: it is as good, if it is to vote.
             if _promises(packet):
                 term.promised.add(sid)
+        elif state.is_observer:
+            pass
         elif packet.zxid & _COUNTER:
             term.acknowledged[sid] = max(packet.zxid, term.acknowledged.get(sid, 0))
         else:

@@ -12,6 +12,7 @@ from tests.e2e.test_quorum_peers import Members, client, members
 import corral
 from corral.client import Client
 from corral.quorum.ensemble import Ensemble, parse_ensemble
+from corral.quorum.leader import Leader
 from corral.quorum.vote import Role
 
 SETTINGS = {"reconfigEnabled": "true", "skipACL": "yes"}
@@ -224,6 +225,45 @@ def test_an_observer_does_not_make_the_quorum_of_new_members(tmp_path: Path) -> 
                 with pytest.raises(corral.NewConfigNoQuorumError):
                     await zk.reconfig(members=lines)
                 await zk.create("/goes-on")
+
+    asyncio.run(main())
+
+
+def test_a_change_that_waits_for_a_lost_voter_is_agreed_to_when_another_leader_is_elected(tmp_path: Path) -> None:
+    """An observer is to be a voter, and a voter goes as that is proposed: of four only two could agree to it."""
+
+    async def main() -> None:
+        async with members(tmp_path, 3, 1, **SETTINGS) as them:
+            await them.start(1, 2, 3, 4)
+            await them.serving()
+            leader = await them.leader()
+            lost, left = {1, 2, 3} - {leader}
+            term, elector = them.peers[leader].term, them.peers[leader].elector
+            assert isinstance(term, Leader)
+            propose = elector.propose
+            stopping: list[asyncio.Task[None]] = []
+
+            def lose(ensemble: Ensemble) -> None:
+                propose(ensemble)
+                term.learners[lost].stream.abort()
+                stopping.append(asyncio.ensure_future(them.stop(lost)))
+
+            async with client(them.hosts(left)) as zk:
+                elector.propose = lose  # type: ignore[method-assign]
+                change = asyncio.ensure_future(zk.reconfig(joining=[line(them, 4)]))
+                while not stopping or not stopping[0].done():
+                    await asyncio.sleep(0.01)
+                elector.propose = propose  # type: ignore[method-assign]
+                assert {leader, left} <= them.peers.keys()
+                done, _ = await asyncio.wait([change], timeout=0.5)
+                assert not done
+                await them.stop(leader)
+                await them.start(leader)
+                await asyncio.wait([change])
+                change.exception()
+                while await zk.persist(lambda: voters(zk)) != {1, 2, 3, 4}:
+                    await asyncio.sleep(0.01)
+                await zk.persist(lambda: zk.ensure("/without-the-lost-one"))
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ import pytest
 
 from corral.jute.ops import OpCode
 from corral.jute.record import Record
-from corral.jute.records import CreateSessionTxn, CreateTxn, ErrorTxn, TxnHeader
+from corral.jute.records import CreateSessionTxn, CreateTxn, ErrorTxn, MultiTxn, SetDataTxn, SubTxn, TxnHeader
 from corral.simulation import workload
 from corral.simulation.checkers import check_history
 from corral.simulation.invariants import Invariant
@@ -85,3 +85,17 @@ def test_a_write_that_comes_before_one_that_was_asked_for_earlier(
         testimony.writes.insert(0, write)
     check_history(model, testimony, broken)
     assert broken == violated
+
+
+@pytest.mark.parametrize(("second", "version"), [(SubTxn(OpCode.ERROR, ErrorTxn(-101).to_bytes()), 0), (None, 1)])
+def test_of_a_multi_that_is_refused_nothing_is_done(second: SubTxn | None, version: int) -> None:
+    """Seed 6000010: it set one of two registers, before the other was there."""
+    broken = Broken()
+    model = Model(broken)
+    model.apply(1, entry(1, OpCode.CREATE, CreateTxn(b"/register", b"", [], False, 1)))
+    first = SubTxn(OpCode.SET_DATA, SetDataTxn(b"/register", b"", 1).to_bytes())
+    model.apply(2, entry(2, OpCode.MULTI, MultiTxn([first] if second is None else [first, second])))
+    stat = model.pasts["/register"].now.stat
+    assert stat is not None
+    assert stat.version == version
+    assert broken == []

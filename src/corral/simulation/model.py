@@ -154,8 +154,11 @@ class Model:
         if record is None or isinstance(record, CloseSessionTxn):
             self._close(zxid, session, record)
         elif isinstance(record, MultiTxn):
-            for _, part in decode_parts(record):
-                self._apply_one(header, zxid, part)
+            parts = [part for _, part in decode_parts(record)]
+            # One that was refused names what came before the reason, and none of it is done.
+            if not any(isinstance(part, ErrorTxn) for part in parts):
+                for part in parts:
+                    self._apply_one(header, zxid, part)
         else:
             self._apply_one(header, zxid, record)
 

@@ -107,3 +107,11 @@ class History:
         if self._member.disk.is_durable(log.path):
             self._durable = self._last_zxid
         return self._durable
+
+
+def end_of_history(member: Member) -> int:
+    """The last zxid of all that a member that runs has, committed or not."""
+    assert member.peer is not None
+    on_disk, recent = History(member).last_zxid(), member.peer.history.recent
+    # A log that was damaged since it was read seems to end there; the member knows what it had.
+    return max(on_disk, recent[-1][0]) if member.is_spoiled and recent else on_disk

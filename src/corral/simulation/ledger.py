@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from corral.quorum.leader import Leader
-from corral.simulation.durable import History
+from corral.simulation.durable import end_of_history
 from corral.simulation.invariants import Invariant
 from corral.simulation.model import Model
 from corral.storage.errors import CorruptLogError, LogGapError
@@ -114,7 +114,7 @@ class Ledger:
         if isinstance(term, Leader):
             self._zab.establishes(member, term.epoch)
             # Its tree says that it has come to the new epoch already.
-            reached = History(member).last_zxid()
+            reached = end_of_history(member)
             if reached < self.last_zxid:
                 self._broke(
                     Invariant.PRIMARY_INTEGRITY,
@@ -145,9 +145,13 @@ class Ledger:
             inherited.extend(read_from(peer.history.database.log_directory, last))
         except LogGapError:
             log.debug("the log of %r begins after %#x", member, last)
-        except CorruptLogError:
-            # A sector that went bad after it was read: the member knows what was there.
-            inherited = [each for each in peer.history.recent if each[0] > last]
+        except CorruptLogError as error:
+            log.debug("the log of %r: %s", member, error)
+        if member.is_spoiled:
+            # The member knows what was there before a sector went bad.
+            inherited = sorted(
+                {**dict(inherited), **dict(each for each in peer.history.recent if each[0] > last)}.items()
+            )
         for each, entry in inherited:
             if each > zxid:
                 break

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from corral.quorum.counting import is_quorum
 from corral.quorum.ensemble import Ensemble
 from corral.quorum.leader import Leader
-from corral.simulation.durable import History
+from corral.simulation.durable import History, end_of_history
 
 if TYPE_CHECKING:
     import random
@@ -145,7 +145,7 @@ class Operator:
         assert leader.peer is not None
         # Of a leader that has proposed nothing yet only the history counts that it began with.
         proposed = term.server.leading.zxid
-        end = proposed if proposed & _COUNTER else History(leader).last_zxid()
+        end = proposed if proposed & _COUNTER else end_of_history(leader)
         able = {
             each.sid
             for each in self._members

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.interop.peers import free_port
@@ -16,6 +19,8 @@ from corral.quorum.vote import Notification, Role, Vote, decode_notification
 from corral.server.config import QuorumConfig
 
 PATIENCE_S = 20
+NO_FILES: Any = SimpleNamespace(propose=lambda *_: None, commit=lambda *_: None, withdraw=lambda: None)
+"""Of a member that writes its configurations down, for one that has nowhere to."""
 
 
 def free_ports(number: int) -> list[int]:
@@ -119,6 +124,35 @@ def test_late_one_is_found_before_it_is_asked_again() -> None:
             electing.cancel()
             await late.close()
             await elector.close()
+
+    asyncio.run(main())
+
+
+def test_who_missed_that_another_is_to_join_elects_it_all_the_same() -> None:
+    """Server 3 is to vote and has the longest log; 1 is lost. Without the vote of 4, which was away, nobody can lead.
+
+    What it is told it believes for this election only: a change that came to nothing must not need its quorum later.
+    """
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            everybody = replace(ensemble_on_free_ports(4), version=2)
+            before = replace(
+                everybody, version=1, members={sid: each for sid, each in everybody.members.items() if sid != 3}
+            )
+            electors = {sid: Elector(sid, everybody, files=NO_FILES) for sid in (2, 3, 4)}
+            for sid, each in electors.items():
+                each.election.committed = before
+                each.election.last_seen = None if sid == 4 else everybody
+                await each.start()
+            results = await asyncio.gather(*[each.elect(7 + (sid == 3), 1) for sid, each in electors.items()])
+            assert {each.vote.leader for each in results} == {3}
+            assert electors[4].addresses(3) == everybody.members[3].addresses
+            assert electors[4].election.last_seen is None
+            electors[4].follow(before)
+            assert electors[4].addresses(3) == ()
+            for each in electors.values():
+                await each.close()
 
     asyncio.run(main())
 

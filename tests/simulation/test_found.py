@@ -114,3 +114,9 @@ def test_an_observer_that_is_to_vote_is_told_so_while_the_change_waits_for_its_v
     """Seed 5000188: one of the voters had lost its disk, and no leader had a quorum of those who were to vote."""
     verdict = simulate(5000188, draw_scenario(5000188, seconds=10))
     assert verdict.violations == [], verdict
+
+
+def test_who_missed_that_a_member_is_to_join_elects_it() -> None:
+    """Seed 7000091: the one to join had the longest log, and the vote of the one that had been away was needed."""
+    verdict = simulate(7000091, draw_scenario(7000091, seconds=10))
+    assert verdict.violations == [], verdict

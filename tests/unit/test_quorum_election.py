@@ -80,6 +80,11 @@ class Network:
         self._number += 1
         heapq.heappush(self._events, (at, self._number, sender, message.to, message.notification.encode()))
 
+    @property
+    def messages(self) -> int:
+        """So many were sent."""
+        return self._number
+
     def leaders(self) -> dict[int, int]:
         """Whom each server that has elected follows."""
         return {sid: each.vote.leader for sid, each in self.elected.items()}
@@ -378,8 +383,8 @@ def test_zookeeper_975_who_does_not_vote_is_not_counted_whatever_it_says(role: R
     election = Election(1, majority(3, observers=2))
     election.look(0, 0, 0.0)
     for sid in (4, 5, 9):
-        for leader in (sid, 3):
-            told = election.receive(sid, Notification(role, Vote(leader, 1 << 40, 1, 9)), 0.1)
+        for now, leader in enumerate((sid, 3), 1):
+            told = election.receive(sid, Notification(role, Vote(leader, 1 << 40, 1, 9)), now)
             assert [each.to for each in told if isinstance(each, Send)] == [sid]
     outputs = election.receive(3, Notification(Role.LEADING, Vote(3, 1 << 40, 1, 9)), 0.2)
     assert outputs == []
@@ -406,6 +411,18 @@ def test_stranger_is_answered_and_does_not_count() -> None:
     assert answer == Send(9, Notification(Role.LOOKING, Vote(1, 0, 1, 0), config=majority(3).to_text()))
     election.receive(2, Notification(Role.LOOKING, Vote(9, 1 << 40, 9, 9)), 0.1)
     assert election.vote.leader == 1
+
+
+def test_two_of_whom_one_is_a_stranger_to_the_other_do_not_answer_each_other_for_ever() -> None:
+    """Each would answer every answer: the stranger because the other is behind, and that one because it is asked."""
+    network = Network(majority(3))
+    network.start(1)
+    network.servers[4] = Election(4, majority(4))
+    for _ in range(3):
+        network.start(4, zxid=9)
+    network.run(10)
+    assert network.elected == {}
+    assert network.messages < 300
 
 
 def test_who_weighs_nothing_never_leads() -> None:
@@ -462,6 +479,7 @@ def test_any_order_of_messages_ends_with_one_leader_and_the_longest_log_of_a_quo
     ("data", "notification"),
     [
         (Notification(Role.LEADING, Vote(3, 8, 2, 1), config="version=0").encode(), None),
+        (Notification(Role.LOOKING, Vote(3, 8, 2, 1), config="version=1", pending="version=2").encode(), None),
         (bytes.fromhex("00000001000000000000000300000005000000010000000000000002"), Vote(3, 5 << 32 | 1, 2, 5)),
         (
             bytes.fromhex("000000010000000000000003000000050000000100000000000000020000000000000004"),
@@ -469,12 +487,19 @@ def test_any_order_of_messages_ends_with_one_leader_and_the_longest_log_of_a_quo
         ),
     ],
 )
-def test_notifications_of_all_ages_are_read(data: bytes, notification: Vote | None) -> None:
+def test_notifications_of_all_kinds_are_read(data: bytes, notification: Vote | None) -> None:
     decoded = decode_notification(data)
     if notification is None:
         assert decoded.encode() == data
     else:
         assert (decoded.role, decoded.vote, decoded.version) == (Role.FOLLOWING, notification, 0)
+
+
+def test_what_stands_behind_the_configuration_and_is_not_known_is_passed_over() -> None:
+    plain = Notification(Role.LOOKING, Vote(3, 8, 2, 1), config="version=1")
+    assert decode_notification(plain.encode() + b"more") == plain
+    told = plain._replace(pending="version=2").encode()
+    assert told.startswith(plain.encode())
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,9 @@ class Election:
         self.committed = committed
         self.last_seen: Ensemble | None = None
         """A newer configuration that is proposed and not committed: its quorum is needed as well."""
+        self.told: Ensemble | None = None
+        """One that another voter was proposed, and this server was not: who is to vote may be elected, but no more
+        than a quorum of those that are known here is needed for that."""
         self.role = Role.LOOKING
         self.round = 0
         self.vote = Vote(NOBODY, NOBODY, 0, NOBODY)
@@ -90,6 +93,8 @@ class Election:
         """Whether this election is to replace a leader that was lost, at the first attempt."""
         self._absent: set[int] = set()
         """Voters that do not run, as their machines have said in this election, and that have said nothing since."""
+        self._replies: dict[int, tuple[Vote, float]] = {}
+        """What others who look were answered last, and when."""
         self._followed_by: set[int] = set()
         """Of a leader that has not begun to serve: whose votes made it one. Nobody otherwise."""
 
@@ -105,8 +110,9 @@ class Election:
 
     @property
     def voters(self) -> frozenset[int]:
-        """Who votes in any of them."""
-        return frozenset().union(*(ensemble.voters for ensemble in self.ensembles))
+        """Who votes in any of them, or is to vote by what was told."""
+        told = (self.told,) if self.told is not None else ()
+        return frozenset().union(*(ensemble.voters for ensemble in (*self.ensembles, *told)))
 
     @property
     def observes(self) -> bool:
@@ -130,6 +136,7 @@ class Election:
         self._outside.clear()
         self._absent.clear()
         self._followed_by.clear()
+        self._replies.clear()
         self._finalize_at = None
         self._resend_s = self._resend_first_s
         self._tell_all(now)
@@ -142,16 +149,19 @@ class Election:
         """A message of another server has come."""
         self._absent.discard(sender)
         if sender not in self.voters:
+            vote = self.vote._replace(round=self.round)
             if self.role is Role.LOOKING:
                 self._curious.add(sender)
-            self._answer(sender, self.vote._replace(round=self.round))
+                self._reply(sender, vote, now)
+            else:
+                self._answer(sender, vote)
         elif self.role is not Role.LOOKING:
             if notification.role is Role.LOOKING:
                 self._answer(sender, self.vote)
                 self._leave_to(sender, notification.vote)
         else:
             if notification.role is Role.LOOKING and notification.vote.round < self.round:
-                self._answer(sender, self.vote)
+                self._reply(sender, self.vote, now)
             if notification.vote.leader in self.voters:
                 self._hear(sender, notification, now)
         return self._take()
@@ -305,8 +315,20 @@ class Election:
         self._resend_at = now + self._resend_s
         self._plan()
 
+    def _reply(self, to: int, vote: Vote, now: float) -> None:
+        """Answer one who looks as well; not the same again at once.
+
+        Of two that do not hold each other to be voters each would answer the other's answer for ever.
+        """
+        last, at = self._replies.get(to, (None, 0.0))
+        if vote != last or now >= at + self._resend_first_s / 2:
+            self._replies[to] = (vote, now)
+            self._answer(to, vote)
+
     def _answer(self, to: int, vote: Vote) -> None:
-        self._out.append(Send(to, Notification(self.role, vote, config=self.committed.to_text())))
+        committed, *pending = self.ensembles
+        more = pending[0].to_text() if pending else ""
+        self._out.append(Send(to, Notification(self.role, vote, config=committed.to_text(), pending=more)))
 
     def _plan(self) -> None:
         self.deadline = self._resend_at if self._finalize_at is None else min(self._finalize_at, self._resend_at)

@@ -138,6 +138,7 @@ class Elector:
         self._elected = self._loop.create_future()
         self.is_deserted = False
         self._history = (zxid, epoch)
+        self.election.told = None
         self._look()
         return await self._elected
 
@@ -156,6 +157,7 @@ class Elector:
     def follow(self, ensemble: Ensemble) -> None:
         """The newest configuration that the leader knows: whatever else was on its way here has come to nothing."""
         election = self.election
+        election.told = None
         if election.last_seen is not None and election.last_seen.version != ensemble.version:
             log.warning("members of version %x were proposed, and are not the leader's", election.last_seen.version)
             election.last_seen = None
@@ -178,8 +180,9 @@ class Elector:
 
     def addresses(self, sid: int) -> Sequence[PeerAddress]:
         """Where a server is, by the newest configuration that has it; none for a stranger."""
-        for ensemble in reversed(self.election.ensembles):
-            if sid in ensemble.members:
+        election = self.election
+        for ensemble in (*reversed(election.ensembles), election.told):
+            if ensemble is not None and sid in ensemble.members:
                 return ensemble.members[sid].addresses
         return ()
 
@@ -189,18 +192,33 @@ class Elector:
         except ValueError as error:
             log.warning("server %d sends %s", sender, error)
             return
-        if self._files is not None and self.election.role is Role.LOOKING and notification.config:
-            self._take_over(sender, notification.config)
+        if self._files is not None and self.election.role is Role.LOOKING:
+            if notification.config:
+                self._take_over(sender, notification.config)
+            if notification.pending and sender in self.election.voters:
+                self._learn_of(sender, notification.pending)
         self._do(self.election.receive(sender, notification, self._loop.time()))
+
+    def _parse(self, sender: int, config: str) -> Ensemble | None:
+        try:
+            return parse_ensemble(config)
+        except ValueError as error:
+            log.warning("server %d tells a configuration that is none: %s", sender, error)
+            return None
+
+    def _learn_of(self, sender: int, config: str) -> None:
+        """A change of the members, proposed while this server was away, may need its vote for one that it lets join."""
+        ensemble, election = self._parse(sender, config), self.election
+        known = election.told or election.ensembles[-1]
+        if ensemble is not None and ensemble.version > known.version:
+            log.info("the members may become %s, version %x", sorted(ensemble.members), ensemble.version)
+            election.told = ensemble
+            self._look()
 
     def _take_over(self, sender: int, config: str) -> None:
         """Another server may know of members that were changed while this one was away."""
-        try:
-            ensemble = parse_ensemble(config)
-        except ValueError as error:
-            log.warning("server %d tells a configuration that is none: %s", sender, error)
-            return
-        if ensemble.version > self.election.committed.version:
+        ensemble = self._parse(sender, config)
+        if ensemble is not None and ensemble.version > self.election.committed.version:
             before = self.election.committed
             self.activate(ensemble)
             if replace(before, version=ensemble.version) != ensemble:

@@ -13,6 +13,8 @@ _V0: Final = struct.Struct(">iqqq")
 _EPOCH: Final = struct.Struct(">q")
 _HEAD: Final = struct.Struct(">iqqqqii")
 _MESSAGE_VERSION: Final = 2
+_PENDING: Final = b"corral:pending\n"
+"""Before the configuration that is not agreed to. Apache's servers do not look behind the one that is."""
 _ROUND_MAX: Final = 1 << 62
 """Far beyond all elections; and it can still be counted on from there."""
 NOBODY: Final = -(1 << 63)
@@ -54,12 +56,15 @@ class Notification(NamedTuple):
     version: int = _MESSAGE_VERSION
     """Of the message; 0 from servers before 3.5, which say nothing of a configuration."""
     config: str = ""
+    pending: str = ""
+    """A newer configuration that it has been proposed; none, or not told, if empty. An extension."""
 
     def encode(self) -> bytes:
         """The message behind its length."""
         config = self.config.encode()
         leader, zxid, round_number, epoch = self.vote
-        return _HEAD.pack(self.role, leader, zxid, round_number, epoch, self.version, len(config)) + config
+        head = _HEAD.pack(self.role, leader, zxid, round_number, epoch, self.version, len(config))
+        return head + config + (_PENDING + self.pending.encode() if self.pending else b"")
 
 
 def decode_notification(data: bytes) -> Notification:
@@ -87,5 +92,6 @@ def decode_notification(data: bytes) -> Notification:
         return Notification(role, vote, version)
     if not 0 <= length <= len(data) - _HEAD.size:
         raise ValueError(f"a notification of {len(data)} bytes with a configuration of {length}")
-    config = data[_HEAD.size : _HEAD.size + length].decode("utf-8", "replace")
-    return Notification(role, vote, version, config)
+    config, rest = data[_HEAD.size : _HEAD.size + length], data[_HEAD.size + length :]
+    pending = rest[len(_PENDING) :] if rest.startswith(_PENDING) else b""
+    return Notification(role, vote, version, config.decode("utf-8", "replace"), pending.decode("utf-8", "replace"))

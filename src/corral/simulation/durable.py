@@ -68,6 +68,12 @@ class History:
         """Of all that can be read, durable or not."""
         return max(self.last_logged(), *(each.zxid for each in list_snapshots(self._directory)), 0)
 
+    def last_durable(self) -> int:
+        """Of what even a loss of power leaves."""
+        self.last_logged()
+        snapshots = [each.zxid for each in list_snapshots(self._directory) if self._member.disk.is_durable(each.path)]
+        return max(self._durable, *snapshots, 0)
+
     def accepted_epoch(self) -> int:
         """As it is on the disk, durably; -1 if it is not."""
         return self._epoch(ACCEPTED_EPOCH)

@@ -153,7 +153,7 @@ class Member:
         self._spoiled: list[Path] = []
         """Files that are not what was written."""
         self._had = 0
-        """How far the history on its disk went when that was spoiled while nothing ran."""
+        """How far the history on its disk went, durably, when that was spoiled while nothing ran."""
         self.ensemble = ensemble
         """What its configuration says; what it has written down itself since then counts more."""
         self._config = config
@@ -264,7 +264,7 @@ class Member:
         """Its disk does not keep what it was given."""
         self.trace.tell(self.host.name, str(damage))
         if not self.is_up:
-            self._had = History(self).last_zxid()
+            self._had = History(self).last_durable()
         self._spoiled.append(damage.path)
         self.disk.spoil(damage.path, damage.offset, damage.data)
 

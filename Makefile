@@ -31,7 +31,7 @@ slow: $(READY)
 
 soak: MINUTES = 60
 soak: $(READY)
-	$(BIN)/corral simulate --seed $(SEED) --for $(MINUTES) --jobs $$(getconf _NPROCESSORS_ONLN) --counts $(ARGS)
+	$(BIN)/corral simulate --seed $(SEED) --for $(MINUTES) --jobs $$(getconf _NPROCESSORS_ONLN) --keep-going --counts $(ARGS)
 
 endure: $(READY)
 	ENSEMBLE_MINUTES=$(MINUTES) $(BIN)/pytest -s -m interop tests/interop/test_real_ensembles.py $(ARGS)

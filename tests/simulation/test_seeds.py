@@ -85,6 +85,15 @@ def test_the_command_shows_what_happens_and_that_it_goes_wrong(monkeypatch: pyte
     assert "seed 1 fails, after 1 seeds; again: corral simulate --seed 1 --servers 3 --observers" in failed.output
 
 
+def test_a_search_may_go_on_behind_a_seed_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corral.quorum.broadcast.is_quorum", lambda ensembles, sids: False)
+    options = ["simulate", "--seed", "7", "--runs", "2", "--for", "5", "--servers", "3", "--minutes", "0.02"]
+    failed = CliRunner().invoke(corral, [*options, "--keep-going"])
+    assert failed.exit_code == 1
+    assert "2 seeds, these have failed: 7, 8" in failed.output
+    assert "again: corral simulate --seed 8 " in failed.output
+
+
 def test_seeds_run_at_once_and_end_as_ever() -> None:
     options = ["simulate", "--seed", "7", "--runs", "3", "--minutes", "0.02", "-q"]
     at_once = CliRunner().invoke(corral, [*options, "--jobs", "2"])

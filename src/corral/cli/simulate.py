@@ -36,6 +36,7 @@ TELL_EVERY_S: Final = 15.0
 )
 @click.option("--faults/--no-faults", default=True, help="Whether anything goes wrong.")
 @click.option("--logs", is_flag=True, help="Show also what the servers log.")
+@click.option("--keep-going", "-k", is_flag=True, help="When a seed fails go on with the next, if there is one.")
 @click.option("--counts", is_flag=True, help="Show at the end how often what has happened.")
 @click.option("-q", "--quiet", is_flag=True, help="Show only how it ends.")
 def simulate(
@@ -49,6 +50,7 @@ def simulate(
     minutes: float,
     faults: bool,
     logs: bool,
+    keep_going: bool,
     counts: bool,
     quiet: bool,
 ) -> None:
@@ -71,7 +73,7 @@ def simulate(
         given["observers"] = observers
     if clients is not None:
         given["clients"] = clients
-    progress = _Progress(real_minutes)
+    progress = _Progress(real_minutes, keeps_going=keep_going)
     seeds = progress.limit(seed, runs)
     show = None if quiet or real_minutes else click.echo
 
@@ -99,20 +101,23 @@ def simulate(
                 f" --minutes {minutes:g}{'' if faults else ' --no-faults'}",
                 err=True,
             )
-            break
+            if not keep_going:
+                break
     progress.end(counts=counts)
-    if progress.is_bad:
+    if progress.bad:
         sys.exit(1)
 
 
 class _Progress:
     """How far a series has come, and what it has reached."""
 
-    def __init__(self, real_minutes: float | None) -> None:
+    def __init__(self, real_minutes: float | None, *, keeps_going: bool) -> None:
         self._started = self._told = time.monotonic()
         self._ends = None if real_minutes is None else self._started + real_minutes * 60
+        self._keeps_going = keeps_going
         self.seeds = 0
-        self.is_bad = False
+        self.bad: list[int] = []
+        """The seeds with which anything was wrong."""
         self._counts: Counter[str] = Counter()
         self._reached_by: Counter[str] = Counter()
 
@@ -122,14 +127,15 @@ class _Progress:
             yield from range(first, first + (runs or 1))
             return
         for seed in itertools.count(first) if runs is None else range(first, first + runs):
-            if self.is_bad or time.monotonic() > self._ends:
+            if (self.bad and not self._keeps_going) or time.monotonic() > self._ends:
                 return
             yield seed
 
     def note(self, verdict: Verdict) -> None:
         """A simulation has ended."""
         self.seeds += 1
-        self.is_bad = self.is_bad or bool(verdict.violations)
+        if verdict.violations:
+            self.bad.append(verdict.seed)
         self._counts.update(verdict.counts)
         self._reached_by.update(verdict.counts.keys())
         if self._ends is not None and time.monotonic() - self._told > TELL_EVERY_S:
@@ -146,4 +152,5 @@ class _Progress:
 
     def _tell(self) -> None:
         minutes = (time.monotonic() - self._started) / 60
-        click.echo(f"{minutes:7.1f} min  {self.seeds} seeds, {'one has failed' if self.is_bad else 'nothing wrong'}")
+        told = f"these have failed: {', '.join(map(str, self.bad))}" if self.bad else "nothing wrong"
+        click.echo(f"{minutes:7.1f} min  {self.seeds} seeds, {told}")

@@ -33,6 +33,7 @@ mode=follower
 [ $host = a ] && mode=leader
 [ $host = alone ] && mode=read-only
 case "$2 $host" in
+"status ended") echo '{"address": "x:1", "running": false, "mode": null, "zxid": null, "clients": null}'; exit 1 ;;
 "status lost") echo '{"address": "x:1", "running": true, "mode": null, "zxid": null, "clients": null}'; exit 1 ;;
 status*)
     echo "Welcome to $host"
@@ -250,6 +251,23 @@ def test_who_runs_already_need_not_be_started(tmp_path: Path, calls: Path) -> No
         "a: leader",
         "b: follower",
     ]
+
+
+def test_who_ends_right_after_its_start_is_not_waited_for(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "PATIENCE_S", 1000.0)
+    monkeypatch.setattr(commands, "SILENCE_S", 0.1)
+    result = run("start", hosts_file(tmp_path, "a", "ended"))
+    assert result.exit_code == 1
+    assert result.output.splitlines() == ["a: start done", "ended: start done", "a: leader", "ended: not running"]
+
+
+def test_how_the_others_stand_is_told_though_one_host_fails(tmp_path: Path, calls: Path) -> None:
+    result = run("start", hosts_file(tmp_path, "a", "down", "c"))
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-2:] == ["a: leader", "c: follower"]
+    assert result.stderr == "start failed for 1 of 3: down\n"
 
 
 def test_host_that_does_not_answer(tmp_path: Path, calls: Path) -> None:

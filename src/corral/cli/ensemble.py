@@ -25,6 +25,10 @@ __all__ = ["ensemble"]
 
 PATIENCE_S: Final = 60.0
 """How long to wait until all members serve."""
+PATIENCE_WITH_SOME_S: Final = 15.0
+"""The same if not all could be started: those that could are perhaps too few."""
+SILENCE_S: Final = 3.0
+"""Who was started, and then answers nothing for so long, has ended."""
 COLUMNS: Final = ("SERVER", "MODE", "ZXID", "CLIENTS", "ADDRESS")
 ALREADY_RUNNING: Final = "already running as process"
 """What ``corral start`` says of a server that it need not start."""
@@ -57,14 +61,21 @@ def say_who_failed(members: Sequence[Member], went_well: Sequence[bool], verb: s
     return not failed
 
 
-def await_service(members: Sequence[Member]) -> bool:
-    """Wait until all of them serve; says what they are."""
-    give_up_at = time.monotonic() + PATIENCE_S
+def await_service(members: Sequence[Member], patience_s: float | None = None) -> bool:
+    """Wait until all of them serve, or have ended; says what they are."""
+    now = time.monotonic()
+    give_up_at = now + (PATIENCE_S if patience_s is None else patience_s)
+    heard_at = [now] * len(members)
     while True:
         found = ask_all(members)
-        if all(health.mode for health in found) or time.monotonic() > give_up_at:
+        now = time.monotonic()
+        for n, health in enumerate(found):
+            if health.standing is None or health.standing.is_running:
+                heard_at[n] = now
+        waited_for = [n for n, health in enumerate(found) if not health.mode and now - heard_at[n] < SILENCE_S]
+        if not waited_for or now > give_up_at:
             break
-        time.sleep(max(member.poll_s for member in members))
+        time.sleep(max(members[n].poll_s for n in waited_for))
     for member, health in zip(members, found, strict=True):
         report(member, [health.mode or why_not(health)])
     return all(health.mode for health in found)
@@ -192,11 +203,19 @@ def remote_options(command: Callable[..., None]) -> Callable[..., None]:
 @target_argument
 @remote_options
 def start(target: Path, remote: Remote) -> None:
-    """Start all servers in the background that do not run yet, and wait until all of them serve."""
+    """Start all servers in the background that do not run yet, and wait until all of them serve.
+
+    The exit status is 0 if they all do.
+    """
     members = members_of(target, remote)
     outcomes = run_on_all(members, "start")
     went_well = [each.status == 0 or any(ALREADY_RUNNING in line for line in each.lines) for each in outcomes]
-    sys.exit(0 if say_who_failed(members, went_well, "start") and await_service(members) else 1)
+    started = [member for member, well in zip(members, went_well, strict=True) if well]
+    if say_who_failed(members, went_well, "start"):
+        sys.exit(0 if await_service(members) else 1)
+    if started:
+        await_service(started, min(PATIENCE_S, PATIENCE_WITH_SOME_S))
+    sys.exit(1)
 
 
 @ensemble.command()

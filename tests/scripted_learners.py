@@ -20,13 +20,12 @@ from corral.quorum.packet_stream import PacketStream
 from corral.quorum.packets import (
     ACK,
     PROTOCOL_VERSION,
-    REQUEST,
     LearnerInfo,
     Packet,
     PacketType,
-    encode_request,
     encode_sessions,
     pack,
+    pack_request,
 )
 from corral.quorum.peer import Peer
 from corral.quorum.serving import CREATE_SESSION_TIMEOUT
@@ -106,7 +105,7 @@ class ScriptedLearner:
     def ask(self, operation: OpCode, body: bytes, session_id: int = SESSION) -> None:
         """Hand on what a client wants."""
         identities = None if operation == OpCode.CREATE_SESSION else [("ip", "127.0.0.1")]
-        self.stream.write(pack(REQUEST, -1, encode_request(session_id, 1, operation, body), identities))
+        self.stream.write(pack_request(session_id, 1, operation, body, identities))
 
     async def open_session(self) -> int:
         """As if a client had come; returns the transaction's zxid once it is committed."""

@@ -17,16 +17,15 @@ import corral
 from corral.client import Client
 from corral.jute.ops import OpCode
 from corral.jute.records import Acl, Id
-from corral.quorum import serving
 from corral.quorum.ensemble import Ensemble
 from corral.quorum.packets import (
     ACK,
     PROTOCOL_VERSION,
     LearnerInfo,
     PacketType,
-    encode_request,
     encode_sessions,
     pack,
+    pack_request,
 )
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.storage.files import ACCEPTED_EPOCH
@@ -354,7 +353,7 @@ IN_STEP = {
     "no word": pack(99, 0),
     "a request of nothing": pack(PacketType.REQUEST, -1),
     "half a request": pack(PacketType.REQUEST, -1, b"x" * 15),
-    "a session without a timeout": pack(PacketType.REQUEST, -1, encode_request(5, 0, OpCode.CREATE_SESSION, b"")),
+    "a session without a timeout": pack_request(5, 0, OpCode.CREATE_SESSION, b""),
     "no session to renew": pack(PacketType.REVALIDATE, -1, b""),
     "two sessions to renew": pack(PacketType.REVALIDATE, -1, encode_sessions([(1, 1), (2, 2)])),
     "an answer to no PING": pack(PacketType.PING, 0, b"") * 100,
@@ -410,19 +409,20 @@ def test_a_leader_that_has_promised_the_last_epoch_says_so(tmp_path: Path) -> No
 
 
 def test_zookeeper_1277_a_late_request_of_a_session_that_has_moved_uses_no_zxid_of_the_next_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """Its failure is a transaction like any other."""
 
     async def script(them: ScriptedLearners) -> None:
         here, elsewhere = await them.bring_into_step(2), await them.bring_into_step(3)
         timeout = (5000).to_bytes(4, "big")
-        here.stream.write(pack(PacketType.REQUEST, -1, encode_request(5, 0, OpCode.CREATE_SESSION, timeout)))
+        here.stream.write(pack_request(5, 0, OpCode.CREATE_SESSION, timeout))
         assert await here.acknowledge_next() == 1 << 32 | 1
         await here.hear(PacketType.COMMIT)
-        monkeypatch.setattr(serving, "LAST_COUNTER", 1)
+        assert them.leader.server is not None
+        them.leader.server.leading.zxid_max = 1 << 32 | 1
         await elsewhere.hear(PacketType.PROPOSAL)
-        elsewhere.stream.write(pack(PacketType.REQUEST, -1, encode_request(5, 0, OpCode.CREATE, b"")))
+        elsewhere.stream.write(pack_request(5, 0, OpCode.CREATE, b""))
         with pytest.raises((EOFError, OSError)):
             await elsewhere.hear(PacketType.PROPOSAL)
 

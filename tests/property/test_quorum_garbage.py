@@ -30,9 +30,9 @@ from corral.quorum.packets import (
     PROTOCOL_VERSION,
     LearnerInfo,
     PacketType,
-    encode_request,
     encode_sessions,
     pack,
+    pack_request,
 )
 from corral.quorum.snapshot_stream import encode_stream
 from corral.quorum.vote import Notification, Role, Vote
@@ -150,10 +150,10 @@ def learner_words(sid: int, epoch: int) -> list[bytes]:
         pack(PacketType.FOLLOWER_INFO, 0, LearnerInfo(sid, PROTOCOL_VERSION, 0).encode()),
         pack(PacketType.ACK_EPOCH, 0, bytes(4)),
         pack(ACK, epoch << 32),
-        pack(PacketType.REQUEST, -1, encode_request(7, 0, OpCode.CREATE_SESSION, (4000).to_bytes(4, "big"))),
-        pack(PacketType.REQUEST, -1, encode_request(7, 1, OpCode.CREATE, b"\0\0\0\2/x" + bytes(12)), [("ip", "::1")]),
-        pack(PacketType.REQUEST, -1, encode_request(7, 2, OpCode.MULTI, b"\0\0\0\1\0\xff\xff\xff\xff" * 2)),
-        pack(PacketType.REQUEST, -1, encode_request(7, 3, OpCode.SYNC, b"\0\0\0\1/")),
+        pack_request(7, 0, OpCode.CREATE_SESSION, (4000).to_bytes(4, "big")),
+        pack_request(7, 1, OpCode.CREATE, b"\0\0\0\2/x" + bytes(12), [("ip", "::1")]),
+        pack_request(7, 2, OpCode.MULTI, b"\0\0\0\1\0\xff\xff\xff\xff" * 2),
+        pack_request(7, 3, OpCode.SYNC, b"\0\0\0\1/"),
         pack(PacketType.REVALIDATE, -1, encode_sessions([(7, 4000)])),
         pack(PacketType.PING, epoch << 32, encode_sessions([(7, 4000), (8, 4000)])),
         pack(ACK, epoch << 32 | 1),

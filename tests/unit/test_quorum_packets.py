@@ -17,11 +17,11 @@ from corral.quorum.packets import (
     decode_learner_info,
     decode_request,
     decode_sessions,
-    encode_request,
     encode_sessions,
     pack,
     pack_bare,
     pack_committed,
+    pack_request,
     pack_transactions,
 )
 
@@ -146,7 +146,13 @@ def test_learners_of_all_ages_are_known() -> None:
 
 
 def test_requests_and_sessions() -> None:
-    assert decode_request(encode_request(-5, 7, 1, b"body")) == (-5, 7, 1, b"body")
+    reader = PacketReader()
+    for identities in (None, [("ip", "::1"), ("digest", "é")]):
+        reader.feed(pack_request(-5, 7, 1, b"body", identities))
+        packet = reader.packet()
+        assert packet is not None
+        assert (packet.type, packet.zxid, packet.identities) == (PacketType.REQUEST, -1, identities)
+        assert decode_request(packet.data) == (-5, 7, 1, b"body")
     sessions = [(1, 4000), (-1, 6000)]
     assert decode_sessions(encode_sessions(sessions)) == sessions
     with pytest.raises(JuteError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral.jute.primitives import JuteError, encode_text
@@ -21,6 +22,8 @@ _HEAD: Final = struct.Struct(">iqi")
 _INT: Final = struct.Struct(">i")
 _LEARNER_INFO: Final = struct.Struct(">qiq")
 _REQUEST: Final = struct.Struct(">qii")
+_REQUEST_HEAD: Final = struct.Struct(">iqiqii")
+"""Of the packet, and of the data in it."""
 _SESSION: Final = struct.Struct(">qi")
 _BARE: Final = struct.Struct(">iqii")
 """A packet without data and identities."""
@@ -86,18 +89,30 @@ class Packet(NamedTuple):
 
 def pack(kind: int, zxid: int, data: bytes | None = None, identities: Sequence[tuple[str, str]] | None = None) -> bytes:
     """One packet's bytes."""
-    if identities is None:
-        tail = _NULL
-    else:
-        parts = [_INT.pack(len(identities))]
-        for scheme, name in identities:
-            for text in (scheme, name):
-                encoded = encode_text(text)
-                parts += (_INT.pack(len(encoded)), encoded)
-        tail = b"".join(parts)
+    tail = _NULL if identities is None else _encode_identities(tuple(identities))
     if data is None:
         return _HEAD.pack(kind, zxid, -1) + tail
     return b"".join((_HEAD.pack(kind, zxid, len(data)), data, tail))
+
+
+@lru_cache(maxsize=256)
+def _encode_identities(identities: tuple[tuple[str, str], ...]) -> bytes:
+    """As they stand at the end of a packet. Each client's are asked for with each of its writes."""
+    parts = [_INT.pack(len(identities))]
+    for scheme, name in identities:
+        for text in (scheme, name):
+            encoded = encode_text(text)
+            parts += (_INT.pack(len(encoded)), encoded)
+    return b"".join(parts)
+
+
+def pack_request(
+    session_id: int, xid: int, operation: int, body: bytes, identities: Sequence[tuple[str, str]] | None = None
+) -> bytes:
+    """The REQUEST that asks the leader for what a client has asked for."""
+    tail = _NULL if identities is None else _encode_identities(tuple(identities))
+    head = _REQUEST_HEAD.pack(REQUEST, -1, _REQUEST.size + len(body), session_id, xid, operation)
+    return b"".join((head, body, tail))
 
 
 def pack_bare(kind: int, zxids: Iterable[int]) -> bytes:
@@ -291,11 +306,6 @@ def decode_learner_info(data: bytes | None) -> LearnerInfo:
     padded = data[:20] if len(data) >= 20 else data + bytes(20 - len(data))
     server_id, version, config_version = _LEARNER_INFO.unpack(padded)
     return LearnerInfo(server_id, version if len(data) >= 12 else 1, config_version if len(data) >= 20 else 0)
-
-
-def encode_request(session_id: int, xid: int, operation: int, body: bytes) -> bytes:
-    """The data of a REQUEST."""
-    return _REQUEST.pack(session_id, xid, operation) + body
 
 
 def decode_request(data: bytes | None) -> tuple[int, int, int, bytes]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corral.jute.errors import ErrorCode, KeeperError
 from corral.jute.extensions import QUORUM
-from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, DELETE_CONTAINER, ERROR, OpCode
+from corral.jute.ops import CLOSE_SESSION, CREATE_SESSION, DELETE_CONTAINER, ERROR, SYNC
 from corral.jute.primitives import JuteError
 from corral.quorum.gathering import Gathering
 from corral.quorum.monitoring import configuration_text, leader_figures, proposals_text
-from corral.quorum.packets import REQUEST, PacketType, encode_request, encode_sessions, pack
+from corral.quorum.packets import PacketType, encode_sessions, pack, pack_request
 from corral.server.local_sessions import LocalSessions
 from corral.server.pipeline import WritePipeline, reply_to_sync
 from corral.server.sessions import SessionTracker, first_session_id
@@ -84,6 +84,7 @@ class LeaderPipeline(WritePipeline):
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
+        self.zxid_max = self.zxid | LAST_COUNTER
         self.exhausted: Callable[[], None] = lambda: None
         """Called when the epoch has no zxid left: only a new one goes on (ZOOKEEPER-1277, 2789)."""
         self.confirmation: Confirmation
@@ -129,31 +130,9 @@ class LeaderPipeline(WritePipeline):
     def _finish_syncs(self) -> None:
         self.confirmation.ask(self._synced)
 
-    def submit(
-        self,
-        connection: Connection | None,
-        session_id: int,
-        xid: int,
-        op: int,
-        body: bytes,
-        identities: Sequence[Identity],
-    ) -> ErrorCode | None:
-        """As for any pipeline, as long as there are zxids."""
-        if op != OpCode.SYNC and self._is_exhausted():
-            return None
-        return super().submit(connection, session_id, xid, op, body, identities)
-
-    def refuse(self, session_id: int, xid: int, code: ErrorCode) -> None:
-        """As for any pipeline, as long as there are zxids."""
-        if not self._is_exhausted():
-            super().refuse(session_id, xid, code)
-
-    def _is_exhausted(self) -> bool:
+    def _run_out(self) -> None:
         # Whoever asks sees a lost connection, and asks the next leader.
-        is_exhausted = self.zxid & LAST_COUNTER == LAST_COUNTER
-        if is_exhausted:
-            self.exhausted()
-        return is_exhausted
+        self.exhausted()
 
 
 class MemberServer(Server):
@@ -335,6 +314,10 @@ class ForwardedWrites:
         """By session, what is to be done when it waits for nothing any more."""
         self._syncs: deque[tuple[int, _Awaited, bytes]] = deque()
         """Of all sessions: session, request and its body, in the order in which they were asked."""
+        self._now_ms = 0
+        """On the wall clock, when what is applied now came."""
+        self._took: dict[int, int] = {}
+        """How many updates took how many ms, of those that were answered and are not in the figures yet."""
         self._is_stopped = False
         self._agrees = False
         """Whether the tree's digest has been the leader's."""
@@ -380,17 +363,19 @@ class ForwardedWrites:
         identities: Sequence[Identity],
     ) -> ErrorCode | None:
         """Send it to the leader."""
-        told = None if op == CREATE_SESSION else identities
-        request = pack(REQUEST, -1, encode_request(session_id, xid, op, body), told)
+        request = pack_request(session_id, xid, op, body, None if op == CREATE_SESSION else identities)
         if connection is None:
             self._send(request)
             return None
         waits = _Awaited(connection, xid, op, self._server.clock.wall_ms())
-        if op == OpCode.SYNC:
+        if op == SYNC:
             if reply_to_sync(body) is None:
                 return ErrorCode.MARSHALLING_ERROR
             self._syncs.append((session_id, waits, body))
-        self._awaited.setdefault(session_id, deque()).append(waits)
+        queue = self._awaited.get(session_id)
+        if queue is None:
+            queue = self._awaited[session_id] = deque()
+        queue.append(waits)
         self.outstanding += 1
         self._send(request)
         return None
@@ -399,6 +384,7 @@ class ForwardedWrites:
         """Transactions are committed: apply them, tell watchers, and answer those of our clients who wait for them."""
         if self._is_stopped:
             return
+        self._now_ms = self._server.clock.wall_ms()
         tree, watches = self._tree, self._server.watches
         changes, awaited = tree.changes, self._awaited
         digests = self._server.config.storage.digest_enabled
@@ -456,6 +442,7 @@ class ForwardedWrites:
     def synced(self, data: bytes | None) -> None:
         """The leader says that everything before our oldest sync has come; and by QUORUM that it still led then."""
         if self._syncs:
+            self._now_ms = self._server.clock.wall_ms()
             session_id, waits, body = self._syncs.popleft()
             waits.reply = (self.zxid, 0, reply_to_sync(body, by_quorum=data == QUORUM) or b"")
             self._answer(session_id)
@@ -463,20 +450,20 @@ class ForwardedWrites:
     def _find(self, session_id: int, xid: int) -> _Awaited | None:
         """The request that a transaction answers; None if it was asked by way of another member."""
         for waits in self._awaited[session_id]:
-            if waits.reply is None and waits.operation != OpCode.SYNC:
+            if waits.reply is None and waits.operation != SYNC:
                 return waits if waits.xid == xid else None
         return None
 
     def _answer(self, session_id: int) -> None:
         """Answer what a session has asked, in that order, as far as the replies are known."""
-        queue = self._awaited[session_id]
+        queue, now_ms, took = self._awaited[session_id], self._now_ms, self._took
         while queue and (reply := queue[0].reply) is not None:
             waits = queue.popleft()
             self.outstanding -= 1
             connection = waits.connection
-            took_ms = self._server.clock.wall_ms() - waits.since_ms
-            if waits.operation != OpCode.SYNC:
-                self._server.stats.note("updatelatency", took_ms)
+            took_ms = now_ms - waits.since_ms
+            if waits.operation != SYNC:
+                took[took_ms] = took.get(took_ms, 0) + 1
             if connection.closed or waits.operation in (CREATE_SESSION, CLOSE_SESSION):
                 continue
             if reply[1] == ErrorCode.SESSION_MOVED:
@@ -495,6 +482,9 @@ class ForwardedWrites:
         dirty, self.dirty = self.dirty, {}
         for connection in dirty:
             connection.flush()
+        for took_ms, count in self._took.items():
+            self._server.stats.note("updatelatency", took_ms, count)
+        self._took.clear()
         gate = self._server.gate
         if gate is not None:
             gate.batch_applied()

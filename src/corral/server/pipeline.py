@@ -91,6 +91,8 @@ class WritePipeline:
 
     batches_max = 1
     """So many may be under way at once."""
+    zxid_max = (1 << 63) - 1
+    """The last zxid that there is."""
 
     def __init__(
         self,
@@ -181,6 +183,9 @@ class WritePipeline:
         if op == SYNC:
             return self._submit_sync(connection, session_id, xid, body)
         zxid = self.zxid + 1
+        if zxid > self.zxid_max:
+            self._run_out()
+            return None
         time_ms = self.clock.wall_ms()
         preparer = self.preparer
         txn_type = op
@@ -210,6 +215,9 @@ class WritePipeline:
     def refuse(self, session_id: int, xid: int, code: ErrorCode) -> None:
         """Let a request that came by way of another member fail: it hears of that by a transaction, too."""
         zxid, time_ms, record = self.zxid + 1, self.clock.wall_ms(), error_record(code)
+        if zxid > self.zxid_max:
+            self._run_out()
+            return
         self.zxid = zxid
         self.log.append(zxid, _TXN_HEADER(session_id, xid, zxid, time_ms, ERROR) + record)
         digest = self.preparer.states.digest
@@ -218,6 +226,9 @@ class WritePipeline:
         self.outstanding += 1
         if len(self._gathered) >= self._worth:
             self._kick_soon()
+
+    def _run_out(self) -> None:
+        """There is no zxid for what was asked. Whoever asked is not answered, and sees a lost connection."""
 
     def _submit_sync(self, connection: Connection | None, session_id: int, xid: int, body: bytes) -> ErrorCode | None:
         """Answer when everything that was submitted before is applied, and before anything that comes later."""

@@ -47,6 +47,10 @@ Change = tuple[EventType, bytes, tuple[Acl, ...], bytes, tuple[Acl, ...]]
 
 DIGEST_LOG_INTERVAL: Final = 128
 DIGEST_LOG_LENGTH: Final = 1024
+_read_length: Final = LENGTH.unpack_from
+_read_stat: Final = STAT.unpack_from
+_pack_stat: Final = STAT.pack
+_pack_for_digest: Final = STAT_FOR_DIGEST.pack
 _MULTI_HEADER = struct.Struct(">i?i")
 _MULTI_END: Final = _MULTI_HEADER.pack(-1, True, -1)
 _STAT_HEAD = struct.Struct(">qqqqi")
@@ -254,17 +258,16 @@ class DataTree:
         return b""
 
     def _set_data(self, zxid: int, time_ms: int, record: bytes, start: int) -> bytes:
-        path_length: int = LENGTH.unpack_from(record, start)[0]
-        at = start + 4 + path_length
+        at: int = start + 4 + _read_length(record, start)[0]
         path = record[start + 4 : at]
         node = self.nodes.get(path)
         if node is None:
             raise NoNodeError
-        length: int = LENGTH.unpack_from(record, at)[0]
+        length: int = _read_length(record, at)[0]
         data_end = at + 4 + (length if length > 0 else 0)
-        version: int = LENGTH.unpack_from(record, data_end)[0]
+        version: int = _read_length(record, data_end)[0]
         old = node.body
-        czxid, _, ctime, _, _, cversion, aversion, owner, _, count, pzxid = STAT.unpack_from(old, len(old) - STAT_SIZE)
+        czxid, _, ctime, _, _, cversion, aversion, owner, _, count, pzxid = _read_stat(old, len(old) - STAT_SIZE)
         keeps_digest = self.keeps_digest
         before = 0
         if keeps_digest:
@@ -272,16 +275,16 @@ class DataTree:
         stat = self.put(
             path,
             record[at:data_end]
-            + STAT.pack(
+            + _pack_stat(
                 czxid, zxid, ctime, time_ms, version, cversion, aversion, owner, data_end - at - 4, count, pzxid
             ),
         )
         if keeps_digest:
-            if node.children is None and not self.special_owners and counts_for_digest(path):
+            if node.children is None and not self.special_owners and not path.startswith(b"/zookeeper/"):
                 # What _digest_of does, without unpacking again: this is the most frequent write.
                 node.crc = crc = crc32(record[at + 4 : data_end], crc32(path))
                 node.digest = digest = crc32(
-                    STAT_FOR_DIGEST.pack(czxid, zxid, pzxid, ctime, time_ms, version, 0, aversion, owner), crc
+                    _pack_for_digest(czxid, zxid, pzxid, ctime, time_ms, version, 0, aversion, owner), crc
                 )
             else:
                 digest = self._digest_of(path)

@@ -147,6 +147,20 @@ class PendingStates:
         self.settled.pop(path, None)
         return state
 
+    def take(self, path: bytes) -> Pending | None:
+        """What :meth:`find` and :meth:`own` give, one after the other: most writes ask for just that."""
+        if self.before_multi or path in self.gathered:
+            state = self.find(path)
+            return None if state is None else self.own(path, state)
+        for generation in self.under_way:
+            state = generation.get(path)
+            if state is not None:
+                return state.copy() if state.body is not None else None
+        state = self.settled.pop(path, None)
+        if state is None or path.startswith(QUOTA):
+            return self.load(path)
+        return state if state.body is not None else None
+
     def load(self, path: bytes) -> Pending | None:
         """The state as applied."""
         tree = self.tree

@@ -72,6 +72,11 @@ if TYPE_CHECKING:
 
     from corral.tree.datatree import DataTree
 
+_read_length: Final = LENGTH.unpack_from
+_pack_length: Final = LENGTH.pack
+_read_stat: Final = STAT.unpack_from
+_pack_stat: Final = STAT.pack
+_pack_for_digest: Final = STAT_FOR_DIGEST.pack
 _CREATE_TAIL = struct.Struct(">?i")
 _TTL_TAIL = struct.Struct(">iq")
 _VERSION_MAX: Final = 2**31 - 1
@@ -209,11 +214,11 @@ class Preparer:
         self, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int, time_ms: int
     ) -> tuple[bytes, Effect]:
         try:
-            path_length: int = LENGTH.unpack_from(body, 0)[0]
+            path_length: int = _read_length(body, 0)[0]
             at = 4 + path_length if path_length > 0 else 4
-            length: int = LENGTH.unpack_from(body, at)[0]
+            length: int = _read_length(body, at)[0]
             end = at + 4 + (length if length > 0 else 0)
-            expected: int = LENGTH.unpack_from(body, end)[0]
+            expected: int = _read_length(body, end)[0]
         except struct.error:
             raise UndecodableError from None
         if path_length < 0 or length < -1:
@@ -229,32 +234,31 @@ class Preparer:
         if state is None or state.body is None or not path:
             if not path:
                 validate_path(path)
-            state = states.find(key)
+            state = states.take(key)
             if state is None:
                 validate_path(path)
                 raise NoNodeError
-            state = states.own(key, state)
         if state.acl is not OPEN_ACL:
             self.access.check(state.acl, _WRITE, identities)
         old = state.body
         assert old is not None
         if self.enforce_quota:
             self._check_quota(path, max(length, 0) - state.data_length, 0)
-        czxid, _, ctime, _, version, shown_cversion, aversion, owner, _, count, pzxid = STAT.unpack_from(
+        czxid, _, ctime, _, version, shown_cversion, aversion, owner, _, count, pzxid = _read_stat(
             old, len(old) - STAT_SIZE
         )
         if expected == -1 and 0 <= version < _VERSION_MAX:
             version += 1
         else:
             version = _next_version(version, expected)
-        new = body[at:end] + STAT.pack(
+        new = body[at:end] + _pack_stat(
             czxid, zxid, ctime, time_ms, version, shown_cversion, aversion, owner, end - at - 4, count, pzxid
         )
         if states.digests and not path.startswith(b"/zookeeper/"):
             # What PendingStates.store does, without unpacking again: this is the most frequent write.
             state.crc = crc = crc32(body[at + 4 : end], crc32(key))
             digest = crc32(
-                STAT_FOR_DIGEST.pack(
+                _pack_for_digest(
                     czxid, zxid, state.pzxid, ctime, time_ms, version, state.cversion, aversion, state.owner
                 ),
                 crc,
@@ -263,7 +267,7 @@ class Preparer:
             state.digest = digest
         state.body = new
         states.gathered[key] = state
-        return body[:end] + LENGTH.pack(version), (path, new)
+        return body[:end] + _pack_length(version), (path, new)
 
     def _create(
         self, op: int, session_id: int, body: bytes, identities: Sequence[Identity], zxid: int, time_ms: int

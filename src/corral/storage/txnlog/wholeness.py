@@ -63,7 +63,11 @@ def _is_whole(kind: int, data: bytes, at: int) -> bool:
 
 
 def _is_whole_set(data: bytes, at: int) -> bool:
-    at = _path_end(data, at)
+    # As _path_end: this is asked most.
+    size: int = _INT(data, at)[0]
+    if size < 1 or data[at + 4] != _SLASH:
+        return False
+    at += 4 + size
     length: int = _INT(data, at)[0]
     return at + 8 + (length if length > 0 else 0) <= len(data)
 

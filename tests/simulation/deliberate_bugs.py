@@ -18,6 +18,7 @@ from corral.jute.ops import OpCode
 from corral.jute.records import CloseSessionTxn
 from corral.quorum import broadcast, confirmation
 from corral.quorum.counting import Acknowledgements
+from corral.quorum.election import Election
 from corral.quorum.history import History, HistoryOnDisk, PromiseOnDisk, apply
 from corral.quorum.leader import Leader, Learner
 from corral.quorum.learner import Learning
@@ -25,7 +26,7 @@ from corral.quorum.packets import ACK, PacketType, pack, pack_bare
 from corral.quorum.serving import LeaderServer, LearnerSessions, answer
 from corral.quorum.snapshot_stream import SnapshotStream
 from corral.quorum.sync_plan import plan_sync
-from corral.quorum.vote import Vote
+from corral.quorum.vote import Notification, Role, Vote
 from corral.server.connection import Connection
 from corral.server.database import Database
 from corral.server.handshake import Handshakes
@@ -497,6 +498,19 @@ def damage_taken_for_the_end(patch: Patch) -> None:
     patch.setattr("corral.storage.txnlog.reader.examine_ending", careless)
 
 
+def votes_answered_whatever_they_are(patch: Patch) -> None:
+    """As Apache's servers do it if one holds the other to be no voter, and that one is in a later round."""
+    receive = Election.receive
+
+    def chatty(self: Election, sender: int, notification: Notification, now: float) -> list[Any]:
+        both_look = self.role is notification.role is Role.LOOKING
+        if both_look:
+            self._answer(sender, self.vote)
+        return receive(self, sender, notification, now)
+
+    patch.setattr(Election, "receive", chatty)
+
+
 def replies_overtake_each_other(patch: Patch) -> None:
     """ZOOKEEPER-1863: who asks for several things at once gets the last answer first."""
 
@@ -524,6 +538,7 @@ BUGS = (
     Bug(who_is_brought_into_step_misses_what_is_proposed, ("kill",), 20, Invariant.COMMIT_CONSISTENT, pause_s=0.03),
     Bug(batch_acknowledged_by_its_last_transaction, ("kill",), 5, Invariant.ACK_CONSISTENT),
     Bug(transaction_stamped_with_the_followers_time, ("clock",), 5, Invariant.INTEGRITY),
+    Bug(votes_answered_whatever_they_are, ("partition", "kill several"), 20, Invariant.CALM, servers=5),
     Bug(hole_in_recent_history, ("partition", "kill"), 30, Invariant.PREFIX_CONSISTENCY),
     Bug(histories_not_compared, ("kill", "partition"), 20, Invariant.PRIMARY_INTEGRITY),
     Bug(epoch_written_before_history, ("lose power in a call", "partition"), 120, Invariant.DURABLE_HISTORY),

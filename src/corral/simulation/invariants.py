@@ -40,6 +40,9 @@ class Invariant(StrEnum):
     LEADERSHIP = "Leadership"
     """Who leads an epoch has the promise of a quorum, and no epoch ever has two leaders."""
 
+    CALM = "Calm"
+    """An election is a matter of a few words: members do not go on answering each other."""
+
     # What members apply
 
     INTEGRITY = "Integrity"

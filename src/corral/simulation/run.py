@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from corral.quorum.ensemble import parse_ensemble
 from corral.server.config import from_properties
 from corral.simulation.administrator import Administrator
+from corral.simulation.calm import Calm
 from corral.simulation.checkers import check_history, check_replicas
 from corral.simulation.faults import Nemesis
 from corral.simulation.hearing import Hearing
@@ -133,7 +134,8 @@ class Simulation:
             for sid in scenario.members
         ]
         at = {member.host.name: member for member in self.members}
-        self.network.wire = Wire(at.get, (self.zab, Hearing(self.timeline, self.ledger.model, self.broke)))
+        hearing, calm = Hearing(self.timeline, self.ledger.model, self.broke), Calm(self.timeline, self.broke)
+        self.network.wire = Wire(at.get, (self.zab, hearing, calm))
         servers = ",".join(f"{member.host.address}:2181" for member in self.members)
         self.clients: list[Worker] = [
             Worker(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from corral.simulation.network import End
 
 QUORUM_PORT: Final = 2888
+ELECTION_PORT: Final = 3888
 CLIENT_PORT: Final = 2181
 
 
@@ -84,6 +85,9 @@ class Hearer:
     def leader_hears(self, conversation: Conversation, packet: Packet) -> None:
         """The leader's program gets it."""
 
+    def says_in_election(self, end: End) -> None:
+        """A member says something to another about who is to lead."""
+
     def server_hears(self, member: Member, end: End) -> None:
         """A member's program gets something of a client."""
 
@@ -100,6 +104,9 @@ class Wire:
 
     def sent(self, end: End, data: bytes) -> None:
         """See :class:`corral.simulation.network.Listening`."""
+        if end.port == ELECTION_PORT:
+            for hearer in self._hearers:
+                hearer.says_in_election(end)
         if end.port != QUORUM_PORT or (conversation := self._conversation(end)) is None:
             return
         if end.host is conversation.leader.host:

@@ -385,7 +385,7 @@ def test_zookeeper_975_who_does_not_vote_is_not_counted_whatever_it_says(role: R
     for sid in (4, 5, 9):
         for now, leader in enumerate((sid, 3), 1):
             told = election.receive(sid, Notification(role, Vote(leader, 1 << 40, 1, 9)), now)
-            assert [each.to for each in told if isinstance(each, Send)] == [sid]
+            assert [each.to for each in told if isinstance(each, Send)] == [sid] * (role is Role.LOOKING)
     outputs = election.receive(3, Notification(Role.LEADING, Vote(3, 1 << 40, 1, 9)), 0.2)
     assert outputs == []
     assert (election.role, election.vote.leader) == (Role.LOOKING, 1)
@@ -423,6 +423,19 @@ def test_two_of_whom_one_is_a_stranger_to_the_other_do_not_answer_each_other_for
     network.run(10)
     assert network.elected == {}
     assert network.messages < 300
+
+
+@pytest.mark.parametrize("role", [Role.FOLLOWING, Role.LEADING, Role.OBSERVING])
+def test_who_has_no_vote_and_has_settled_is_not_answered(role: Role) -> None:
+    """Of two such members each would answer the other's answer for ever."""
+    network = Network(majority(3, observers=1))
+    for sid in (1, 2, 3, 4):
+        network.start(sid)
+    network.run(5)
+    settled = Notification(role, network.elected[3].vote)
+    for sid in (1, 4):
+        assert network.servers[sid].receive(5, settled, network.now) == []
+        assert network.servers[sid].receive(5, settled._replace(role=Role.LOOKING), network.now) != []
 
 
 def test_who_weighs_nothing_never_leads() -> None:

@@ -149,12 +149,9 @@ class Election:
         """A message of another server has come."""
         self._absent.discard(sender)
         if sender not in self.voters:
-            vote = self.vote._replace(round=self.round)
-            if self.role is Role.LOOKING:
-                self._curious.add(sender)
-                self._reply(sender, vote, now)
-            else:
-                self._answer(sender, vote)
+            # Only a question is answered: two without a vote, who have settled, would never come to an end.
+            if notification.role is Role.LOOKING:
+                self._answer_stranger(sender, now)
         elif self.role is not Role.LOOKING:
             if notification.role is Role.LOOKING:
                 self._answer(sender, self.vote)
@@ -165,6 +162,15 @@ class Election:
             if notification.vote.leader in self.voters:
                 self._hear(sender, notification, now)
         return self._take()
+
+    def _answer_stranger(self, sender: int, now: float) -> None:
+        """One that has no vote looks for a leader."""
+        vote = self.vote._replace(round=self.round)
+        if self.role is Role.LOOKING:
+            self._curious.add(sender)
+            self._reply(sender, vote, now)
+        else:
+            self._answer(sender, vote)
 
     def refused(self, sid: int, now: float) -> list[Output]:
         """The machine of another server has said that nobody listens there: its vote need not be waited for.

@@ -1,7 +1,8 @@
 """Where a disk spoils what it had: a bit that flips, or a sector that is lost, in a log or a snapshot.
 
 What cannot be told from a write that never finished is left out, for no reader of these formats could notice it: a
-sector that is lost at the end of a log, at its beginning, or at the end of a page where a record begins with it.
+sector that is lost at the end of a log, at its beginning, or at the end of a page where a record begins with it: or up
+to four bytes before it, for these are zero in any case, the upper half of the record's checksum.
 """
 
 from __future__ import annotations
@@ -51,11 +52,16 @@ def draw_damage(directory: Path, is_durable: Callable[[Path], bool], chance: ran
         offset = chance.randrange(records[0], records[-1])
         return Damage(path, offset, bytes([content[offset] ^ (1 << chance.randrange(8))]))
     stop = records[-1] if path in snapshots else records[-2]
+    begins = set(records)
     sectors = [
         start
         for start in range(0 if path in snapshots else SECTOR_BYTES, stop - SECTOR_BYTES + 1, SECTOR_BYTES)
         if content[start : start + SECTOR_BYTES].strip(b"\0")
-        and (path in snapshots or (start + SECTOR_BYTES) % PAGE_BYTES or start not in records)
+        and (
+            path in snapshots
+            or (start + SECTOR_BYTES) % PAGE_BYTES
+            or not begins.intersection(range(start - 4, start + 1))
+        )
     ]
     return Damage(path, chance.choice(sectors), bytes(SECTOR_BYTES)) if sectors else None
 

@@ -69,6 +69,19 @@ def test_a_client_that_two_members_claim_is_not_forgotten() -> None:
     assert simulate(25, Scenario(seconds=20, kinds=kinds, clients=6, pause_s=0.03)).violations == []
 
 
+@pytest.mark.parametrize("seed", [7000237, 8000437])
+def test_a_leader_whose_log_is_damaged_after_it_was_read_has_what_it_had(seed: int) -> None:
+    """The ledger believed the disk, where the log seemed to end."""
+    verdict = simulate(seed, draw_scenario(seed, seconds=10))
+    assert verdict.violations == [], verdict
+
+
+def test_two_without_a_vote_have_nothing_to_say_to_each_other() -> None:
+    """Seed 6000031: an observer, and a member that had left, answered each other's answers for ever."""
+    verdict = simulate(6000031, draw_scenario(6000031, seconds=10))
+    assert verdict.violations == [], verdict
+
+
 @pytest.mark.parametrize("seed", [1024, 1226])
 def test_a_voter_that_has_promised_a_later_epoch_is_let_in(seed: int) -> None:
     """It had heard of an epoch that came to nothing, and was shut out for the whole term of another leader."""

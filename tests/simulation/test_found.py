@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.log_entries import append
@@ -12,8 +14,10 @@ from corral.jute.ops import OpCode
 from corral.jute.records import CreateTxn, TxnHeader
 from corral.quorum.history import apply
 from corral.simulation.disk import Disk
+from corral.simulation.durable import History
 from corral.simulation.run import Scenario, simulate
 from corral.simulation.scenarios import draw_scenario
+from corral.storage.errors import DiskError
 from corral.storage.txnlog import TxnLogWriter, read_from
 from corral.tree.datatree import DataTree
 
@@ -58,6 +62,25 @@ def test_what_was_not_synced_is_lost_with_the_power(tmp_path: Path) -> None:
     disk.process_dies()
     disk.lose_power()
     assert [zxid for zxid, _ in read_from(directory, 0)] == [1]
+
+
+def test_what_was_synced_is_durable_though_more_was_written_since(tmp_path: Path) -> None:
+    """Seed 1795386241: a leader committed what was on its disk when the next write's sync had failed."""
+    disk = Disk(tmp_path / "attic", LosingAll(), lambda call: None)
+    (tmp_path / "version-2").mkdir()
+    writer = TxnLogWriter(tmp_path / "version-2", filesystem=disk)
+    append(writer, 1)
+    append(writer, 2)
+    member: Any = SimpleNamespace(data_directory=tmp_path, disk=disk, life=1)
+    history = History(member)
+    disk.fails_to_sync = True
+    with pytest.raises(DiskError):
+        append(writer, 3)
+    assert [history.has(zxid) for zxid in (1, 2, 3)] == [True, True, False]
+    assert history.last_logged() == 3
+    disk.process_dies()
+    disk.lose_power()
+    assert [zxid for zxid, _ in read_from(tmp_path / "version-2", 0)] == [1, 2]
 
 
 def test_a_client_that_two_members_claim_is_not_forgotten() -> None:

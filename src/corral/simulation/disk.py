@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -81,10 +82,14 @@ class Disk(FileSystem):
 
     def is_durable(self, path: Path) -> bool:
         """Whether all that can be read in a file would outlive the power, and its name, too."""
+        return self.durable_bytes(path) == sys.maxsize
+
+    def durable_bytes(self, path: Path) -> int:
+        """Up to where in a file all that can be read would; ``sys.maxsize`` if that is so up to its end."""
+        if any(change.target == path for change in self._names.get(path.parent, ())):
+            return 0
         file = self._files.get(path)
-        if file is not None and file.unsynced:
-            return False
-        return all(change.target != path for change in self._names.get(path.parent, ()))
+        return min((each.offset for each in file.unsynced), default=sys.maxsize) if file is not None else sys.maxsize
 
     # Faults
 

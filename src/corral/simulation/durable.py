@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from corral.jute.checksums import adler32
@@ -33,6 +34,8 @@ class History:
         self._read_to = 0
         self._last_zxid = -1
         self._durable = -1
+        self._unsure: deque[tuple[int, int]] = deque()
+        """Of the records in that log that were not durable when they were read: end and zxid."""
 
     def __repr__(self) -> str:
         return f"<History on the disk of {self._member!r}: {self._durable:#x}>"
@@ -42,6 +45,7 @@ class History:
         self._log = None
         self._read_to = 0
         self._last_zxid = self._durable = -1
+        self._unsure.clear()
 
     def has(self, zxid: int) -> bool:
         """Whether the log reaches so far, durably."""
@@ -94,6 +98,7 @@ class History:
         for each in list_logs(self._directory)[-2:]:
             if self._log is None or each > self._log:
                 self._log, self._read_to = each, len(HEADER)
+                self._unsure.clear()
                 self._read_on(each)
 
     def _read_on(self, log: LogFile) -> int:
@@ -109,9 +114,11 @@ class History:
                 break
             self._last_zxid = zxid
             position = end + len(MARK)
+            self._unsure.append((self._read_to + position, zxid))
         self._read_to += position
-        if self._member.disk.is_durable(log.path):
-            self._durable = self._last_zxid
+        durable_bytes = self._member.disk.durable_bytes(log.path)
+        while self._unsure and self._unsure[0][0] <= durable_bytes:
+            self._durable = self._unsure.popleft()[1]
         return self._durable
 
 

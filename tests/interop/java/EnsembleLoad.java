@@ -1,5 +1,6 @@
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
@@ -23,6 +24,7 @@ import org.apache.zookeeper.data.Stat;
 public final class EnsembleLoad {
     private static final int PAUSE_MS = 10;
     private static final int LIMIT_S = 60;
+    private static final String LOCK = "/locks/curator";
 
     /** Whether a step may have been done before, by an earlier call whose outcome is not known. */
     interface Step<T> {
@@ -30,12 +32,20 @@ public final class EnsembleLoad {
     }
 
     private static final class Mutex extends InterProcessMutex {
-        Mutex(CuratorFramework client, String path) {
-            super(client, path);
+        private final String name;
+
+        Mutex(CuratorFramework client, String name) {
+            super(client, LOCK);
+            this.name = name;
         }
 
         String claim() {
             return getLockPath();
+        }
+
+        @Override
+        protected byte[] getLockNodeBytes() {
+            return bytes(name);
         }
     }
 
@@ -114,10 +124,10 @@ public final class EnsembleLoad {
 
     private void own(String name) throws Exception {
         while (!isEnding) {
-            Mutex mutex = new Mutex(client, "/locks/curator");
+            Mutex mutex = new Mutex(client, name);
             boolean isHeld = false;
             try {
-                isHeld = mutex.acquire(5, TimeUnit.SECONDS);
+                isHeld = acquire(mutex);
                 if (isHeld) {
                     hold(name, mutex.claim());
                 }
@@ -132,6 +142,37 @@ public final class EnsembleLoad {
             }
             Thread.sleep(PAUSE_MS);
         }
+    }
+
+    /**
+     * Takes a lost connection for what it is where Curator does not. It repeats the creation of a claim after looking
+     * for it; as both count as one call to be repeated, a connection that is lost a second time, at the creation, ends
+     * that call with no error and no path (seen with 5.9), and then a claim of which Curator knows nothing may be there.
+     */
+    private boolean acquire(Mutex mutex) throws Exception {
+        try {
+            return mutex.acquire(5, TimeUnit.SECONDS);
+        } catch (NullPointerException problem) {
+            untilCertain(isRepeated -> withdraw(mutex.name));
+            return false;
+        }
+    }
+
+    private Void withdraw(String name) throws Exception {
+        service().sync(LOCK, (code, path, context) -> { }, null);
+        for (String child : service().getChildren(LOCK, false)) {
+            String claim = LOCK + "/" + child;
+            try {
+                Stat stat = new Stat();
+                boolean isMine = Arrays.equals(service().getData(claim, false, stat), bytes(name));
+                if (isMine && stat.getEphemeralOwner() == service().getSessionId()) {
+                    service().delete(claim, -1);
+                }
+            } catch (KeeperException.NoNodeException problem) {
+                // It ended by itself.
+            }
+        }
+        return null;
     }
 
     private static void release(Mutex mutex) throws Exception {

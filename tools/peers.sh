@@ -63,5 +63,6 @@ mkdir -p "$peers"
 install_jars tools/peers/pom.xml "$peers/apache"
 install_jars tools/peers/apache-3.8/pom.xml "$peers/apache-3.8"
 install_jars tools/peers/curator/pom.xml "$peers/curator"
+install_jars tools/peers/kafka/pom.xml "$peers/kafka"
 install_go_modules
 echo "peers.sh: everything is in $peers"

@@ -27,6 +27,7 @@ PEERS: Final = REPOSITORY / ".peers"
 APACHE_JARS: Final = PEERS / "apache"
 APACHE_38_JARS: Final = PEERS / "apache-3.8"
 CURATOR_JARS: Final = PEERS / "curator"
+KAFKA_JARS: Final = PEERS / "kafka"
 GO_MODULES: Final = PEERS / "go" / "mod"
 C_SHELL: Final = Path("/usr/lib/zookeeper/bin/cli_mt")
 C_HEADER: Final = Path("/usr/include/zookeeper/zookeeper.h")
@@ -58,7 +59,7 @@ def missing_peers() -> list[str]:
         for command in ("java", "javac", "go", "cc", "ip", "ssh", SSHD)
         if shutil.which(command) is None
     ]
-    jars = (directory / "installed.xml" for directory in (APACHE_JARS, APACHE_38_JARS, CURATOR_JARS))
+    jars = (directory / "installed.xml" for directory in (APACHE_JARS, APACHE_38_JARS, CURATOR_JARS, KAFKA_JARS))
     return missing + [str(path) for path in (*jars, GO_MODULES, C_SHELL, C_HEADER) if not path.exists()]
 
 

@@ -9,7 +9,8 @@ import pytest
 from tests.e2e.test_quorum_peers import Members, client, members
 
 from corral.cli.words import ask
-from corral.quorum import leader as leading
+from corral.quorum import learner_link
+from corral.quorum.leader import Leader
 from corral.quorum.packet_stream import PacketStream
 from corral.quorum.packets import ACK, PROTOCOL_VERSION, LearnerInfo, PacketType, pack
 from corral.quorum.snapshot_stream import SnapshotStream
@@ -48,7 +49,7 @@ def test_follower_that_does_not_read_is_dropped_and_comes_back(
 ) -> None:
     """What waits for it in the leader's memory is bounded, and the others go on meanwhile."""
     limit = 256 * 1024
-    monkeypatch.setattr(leading, "_UNSENT_MAX_BYTES", limit)
+    monkeypatch.setattr(learner_link, "_UNSENT_MAX_BYTES", limit)
 
     async def main() -> None:
         # With such a tick it is not its silence that counts.
@@ -56,7 +57,7 @@ def test_follower_that_does_not_read_is_dropped_and_comes_back(
             await them.start(1, 2)
             assert await them.leader() == 2
             term = them.peers[2].term
-            assert isinstance(term, leading.Leader)
+            assert isinstance(term, Leader)
             stream = await begin(them, 2, 3, PacketType.FOLLOWER_INFO)
             await finish(stream)
             # From here on its connection is not read.
@@ -85,7 +86,7 @@ def test_follower_that_does_not_read_is_dropped_and_comes_back(
 def test_what_is_held_for_one_that_comes_into_step_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(leading, "_HELD_MAX_BYTES", 3 * len(PIECE))
+    monkeypatch.setattr(learner_link, "_HELD_MAX_BYTES", 3 * len(PIECE))
 
     async def main() -> None:
         async with members(tmp_path) as them:
@@ -95,7 +96,7 @@ def test_what_is_held_for_one_that_comes_into_step_is_bounded(
             made = loop.create_future()
             server = await loop.create_server(lambda: PacketStream(made.set_result), "127.0.0.1", 0)
             _, other_end = await loop.create_connection(PacketStream, *server.sockets[0].getsockname())
-            learner = leading.Learner(await made, LearnerInfo(3, PROTOCOL_VERSION, 0), is_observer=True)
+            learner = learner_link.Learner(await made, LearnerInfo(3, PROTOCOL_VERSION, 0), is_observer=True)
             for _ in range(3):
                 learner.send(PIECE)
             assert not caplog.records
@@ -126,7 +127,7 @@ def test_only_so_many_observers_are_brought_into_step_at_once(tmp_path: Path) ->
             second = await begin(them, 2, 12, PacketType.OBSERVER_INFO)
             await finish(second)
             term = them.peers[2].term
-            assert isinstance(term, leading.Leader)
+            assert isinstance(term, Leader)
             assert set(term.learners) == {1, 3, 11, 12}
             for each in (first, follower, second):
                 each.abort()

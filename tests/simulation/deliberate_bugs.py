@@ -20,8 +20,9 @@ from corral.quorum import broadcast, confirmation
 from corral.quorum.counting import Acknowledgements
 from corral.quorum.election import Election
 from corral.quorum.history import History, HistoryOnDisk, PromiseOnDisk, apply
-from corral.quorum.leader import Leader, Learner
+from corral.quorum.leader import Leader
 from corral.quorum.learner import Learning
+from corral.quorum.learner_link import Learner
 from corral.quorum.packets import ACK, PacketType, pack, pack_bare
 from corral.quorum.serving import LeaderServer, LearnerSessions, answer
 from corral.quorum.snapshot_stream import SnapshotStream

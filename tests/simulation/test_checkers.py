@@ -10,7 +10,16 @@ import pytest
 
 from corral.jute.ops import OpCode
 from corral.jute.record import Record
-from corral.jute.records import CreateSessionTxn, CreateTxn, ErrorTxn, MultiTxn, SetDataTxn, SubTxn, TxnHeader
+from corral.jute.records import (
+    CloseSessionTxn,
+    CreateSessionTxn,
+    CreateTxn,
+    ErrorTxn,
+    MultiTxn,
+    SetDataTxn,
+    SubTxn,
+    TxnHeader,
+)
 from corral.simulation import workload
 from corral.simulation.checkers import check_history
 from corral.simulation.invariants import Invariant
@@ -99,3 +108,24 @@ def test_of_a_multi_that_is_refused_nothing_is_done(second: SubTxn | None, versi
     assert stat is not None
     assert stat.version == version
     assert broken == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "late", "violated"),
+    [
+        (OpCode.CLOSE_SESSION, CloseSessionTxn([]), []),
+        (OpCode.CLOSE_SESSION, CloseSessionTxn([b"/held"]), [Invariant.EPHEMERAL]),
+        (OpCode.SET_DATA, SetDataTxn(b"/other", b"", 1), [Invariant.EPHEMERAL]),
+    ],
+)
+def test_what_comes_of_a_session_that_has_ended(kind: int, late: Record, violated: list[Invariant]) -> None:
+    """Seed 1795393753: it expired while its client's wish to end it was on the way."""
+    broken = Broken()
+    model = Model(broken)
+    model.apply(1, entry(1, OpCode.CREATE_SESSION, CreateSessionTxn(2000)))
+    model.apply(2, entry(2, OpCode.CREATE, CreateTxn(b"/held", b"", [], True, 1)))
+    model.apply(3, entry(3, OpCode.CREATE, CreateTxn(b"/other", b"", [], False, 2)))
+    model.apply(4, entry(4, OpCode.CLOSE_SESSION, CloseSessionTxn([b"/held"])))
+    assert broken == []
+    model.apply(5, entry(5, kind, late))
+    assert broken[:1] == violated

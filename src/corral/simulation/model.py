@@ -150,6 +150,10 @@ class Model:
             self.sessions[session] = record.timeout_ms
             return
         if session in self.ended:
+            if record is None or (isinstance(record, CloseSessionTxn) and not record.paths_to_delete):
+                # Its client's wish to end it came when it had expired already: to wish so is nobody's fault, and
+                # nothing is done (Apache's leader, too, lets that be a transaction).
+                return
             self._broke(Invariant.EPHEMERAL, f"{zxid:#x} is of session {session:#x}, which has ended")
         if record is None or isinstance(record, CloseSessionTxn):
             self._close(zxid, session, record)

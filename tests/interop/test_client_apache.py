@@ -36,6 +36,7 @@ from corral.client import (
     WatchEvent,
     connect,
 )
+from corral.client.states import Session
 from corral.jute.ops import OpCode
 
 
@@ -123,7 +124,7 @@ def test_kinds_of_znodes(chroot: str) -> None:
         gone = [asyncio.Event(), asyncio.Event()]
         await zk.create("/c", container=True)
         await zk.create("/c/child")
-        await zk.create("/t", ttl=0.3)
+        await zk.create("/t", ttl=3)
         for path, event in zip(("/c", "/t"), gone, strict=True):
             await zk.exists(path, watch=lambda _, event=event: event.set())  # type: ignore[misc]
         await zk.delete("/c/child")
@@ -273,7 +274,7 @@ def test_a_session_ends_and_another_one_begins(chroot: str, server: Server) -> N
     async def main() -> None:
         with Gate(server.port) as gate:
             below = chroot.removeprefix(server.address)
-            async with client(gate.address + below, session_timeout=1.0) as zk, client(chroot) as other:
+            async with client(gate.address + below, session_timeout=3.0) as zk, client(chroot) as other:
                 await zk.create("/mine", ephemeral=True)
                 events: list[WatchEvent] = []
                 await zk.get("/mine", watch=events.append)
@@ -302,19 +303,25 @@ def test_a_session_ends_and_another_one_begins(chroot: str, server: Server) -> N
 
 def test_a_session_that_the_server_has_ended_is_refused(chroot: str, server: Server) -> None:
     async def main() -> None:
-        async with client(chroot) as zk:
-            await zk.create("/mine", ephemeral=True)
-            first = zk.session
-            assert first is not None
-            # Somebody else with the same session closes it.
-            thief = connect(server.address)
-            thief._keeper.session = first
-            async with thief:
-                pass
-            await first.ended()
-            await zk.connected()
-            assert zk.session is not first
-            assert await zk.exists("/mine") is None
+        with Gate(server.port) as gate:
+            below = chroot.removeprefix(server.address)
+            async with client(gate.address + below) as zk:
+                await zk.create("/mine", ephemeral=True)
+                first = zk.session
+                assert first is not None
+                # Somebody else with the same session closes it, and cannot lose it again to its owner meanwhile.
+                gate.close()
+                await zk.suspended()
+                thief = connect(server.address)
+                thief._keeper.session = Session(first.id, first.password, first.timeout, read_only=False)
+                async with thief:
+                    pass
+                assert not first.has_ended
+                gate.open()
+                await first.ended()
+                await zk.connected()
+                assert zk.session is not first
+                assert await zk.exists("/mine") is None
 
     asyncio.run(main())
 

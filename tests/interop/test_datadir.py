@@ -193,7 +193,7 @@ def test_containers_and_ttl_znodes_stay_what_they_are(relay: Relay, kinds: list[
         client = relay.client()
         create_container(client, "/container")
         client.create("/container/child", b"")
-        create_with_ttl(client, "/ttl", 500)
+        create_with_ttl(client, "/ttl", 3000)
         client.create("/ttl/child", b"")
         client.create("/plain", b"")
         client.create("/plain/child", b"")

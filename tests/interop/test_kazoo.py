@@ -180,8 +180,8 @@ class TestNodeKinds:
         assert client.exists(f"{root}/unused") is not None
 
     def test_ttl_znode_goes_when_it_is_old_and_childless(self, client: KazooClient, root: str) -> None:
-        create_with_ttl(client, f"{root}/short", 300)
-        create_with_ttl(client, f"{root}/parent", 300)
+        create_with_ttl(client, f"{root}/short", 3000)
+        create_with_ttl(client, f"{root}/parent", 3000)
         create_with_ttl(client, f"{root}/long", 3_600_000)
         client.create(f"{root}/parent/child", b"")
         assert client.exists(f"{root}/short").ephemeralOwner == 0

@@ -137,7 +137,7 @@ class TestGroups:
 
         def take(name: str) -> set[str]:
             partitioner = members[name].SetPartitioner(
-                f"{root}/parts", set=("a", "b", "c", "d"), identifier=name, time_boundary=0.5
+                f"{root}/parts", set=("a", "b", "c", "d"), identifier=name, time_boundary=3
             )
             while not partitioner.acquired:
                 partitioner.wait_for_acquire(WAIT_LIMIT_S)

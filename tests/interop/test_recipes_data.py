@@ -93,7 +93,7 @@ def test_priorities_and_delays(server: Server, root: str) -> None:
         await urgent.put(b"high", 1)
         assert [await urgent.take(), await urgent.take()] == [b"high", b"low"]
         delayed = DelayQueue(restless, "/delay")
-        await delayed.put(b"second", 0.2)
+        await delayed.put(b"second", 2.0)
         await delayed.put(b"first", 0.1)
         assert [await delayed.take(), await delayed.take()] == [b"first", b"second"]
 

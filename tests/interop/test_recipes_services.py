@@ -6,7 +6,7 @@ import asyncio
 import struct
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.interop.kazoo_clients import WAIT_LIMIT_S
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from corral.client import Client
 
+PATIENT: Final[Any] = {"backoff_first": 1.0}
+
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
@@ -54,7 +56,10 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def end_session(zk: Client) -> None:
-    """Close a client's session from another connection, as nobody but a thief of its password could."""
+    """Close a client's session from another connection, as nobody but a thief of its password could.
+
+    The client shall be one that waits a while (``PATIENT``) before it comes back: it would take its session along.
+    """
     session = zk.session
     assert session is not None
     assert zk.server is not None
@@ -77,7 +82,7 @@ class Limits:
 def test_configuration(server: Server, root: str) -> None:
     async def main() -> None:
         hosts = f"{server.address}{root}"
-        async with connect(hosts) as zk, connect(hosts) as other:
+        async with connect(hosts, **PATIENT) as zk, connect(hosts) as other:
             codec = DataclassCodec(Limits)
             published = Configuration(other, "/config", codec, history=2)
             async with Configuration(zk, "/config", codec, default=Limits(0)) as followed:
@@ -101,7 +106,7 @@ def test_configuration(server: Server, root: str) -> None:
 def test_membership_and_balancing(server: Server, root: str) -> None:
     async def main() -> None:
         hosts = f"{server.address}{root}"
-        async with connect(hosts) as zk, connect(hosts) as other, Members(other, "/web") as members:
+        async with connect(hosts, **PATIENT) as zk, connect(hosts) as other, Members(other, "/web") as members:
             async with Registration(zk, "/web", "a", b"1") as first, Registration(zk, "/web", "b", b"2"):
                 await members.wait_for(lambda them: len(them) == 2)
                 zxid = first.zxid
@@ -130,7 +135,7 @@ async def count_up(execution: Execution) -> None:
 def test_standby(server: Server, root: str) -> None:
     async def main() -> None:
         hosts = f"{server.address}{root}"
-        async with connect(hosts) as zk, connect(hosts) as other:
+        async with connect(hosts, **PATIENT) as zk, connect(hosts, **PATIENT) as other:
             lost: list[int] = []
 
             async def lose_once(execution: Execution) -> None:
@@ -195,7 +200,7 @@ def test_progress_and_dispatch(server: Server, root: str) -> None:
 def test_messages(server: Server, root: str) -> None:
     async def main() -> None:
         hosts = f"{server.address}{root}"
-        async with connect(hosts) as zk, connect(hosts) as other, Listener(zk, "/bell") as listener:
+        async with connect(hosts, **PATIENT) as zk, connect(hosts) as other, Listener(zk, "/bell") as listener:
             topic = Topic(other, "/topic", kept=10)
             async with Topic(zk, "/topic").subscribe("name", from_oldest=True) as messages:
                 for number in range(3):

@@ -200,5 +200,5 @@ def test_commands_did_what_they_say(transcripts: dict[str, list[str]]) -> None:
     [("ls /", 0, "[zookeeper]"), ("get /missing", 1, "Node does not exist: /missing"), ("sync /", 0, "Sync is OK")],
 )
 def test_single_command(server: Server, command: str, status: int, text: str) -> None:
-    done = shell(server, command.split())
+    done = shell(server, ["-waitforconnection", *command.split()])
     assert (done.returncode, text in done.stdout) == (status, True), done.stdout

@@ -216,7 +216,7 @@ public final class ClientChecks {
                 String root = client.root();
                 client.zk.create(root + "/c", EMPTY, Ids.OPEN_ACL_UNSAFE, CreateMode.CONTAINER);
                 client.create(root + "/c/child");
-                client.zk.create(root + "/t", EMPTY, Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT_WITH_TTL, null, 100);
+                client.zk.create(root + "/t", EMPTY, Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT_WITH_TTL, null, 3000);
                 Events events = new Events();
                 client.zk.addWatch(root, events, AddWatchMode.PERSISTENT_RECURSIVE);
                 client.zk.delete(root + "/c/child", -1);
@@ -690,7 +690,7 @@ public final class ClientChecks {
             }
         });
         checks.check("expiry while disconnected", () -> {
-            try (Client dying = new Client("", 1000)) {
+            try (Client dying = new Client("", 3000)) {
                 String root = dying.root();
                 dying.zk.create(root + "/e", EMPTY, Ids.OPEN_ACL_UNSAFE, CreateMode.EPHEMERAL);
                 checks.ask("close");

@@ -35,9 +35,9 @@ def test_life_on_uvloop(zookeeper_shared: Address) -> None:
 def test_the_heartbeat_on_uvloop() -> None:
     async def main() -> None:
         with Server(minSessionTimeout=100, tickTime=50) as server:
-            async with asyncio.timeout(PATIENCE_S), connect(server.address, session_timeout=0.4) as zk:
+            async with asyncio.timeout(PATIENCE_S), connect(server.address, session_timeout=1.2) as zk:
                 session = zk.session
-                time.sleep(0.8)
+                time.sleep(2.4)
                 await zk.sync()
                 assert zk.session is session
 

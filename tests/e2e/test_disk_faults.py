@@ -400,8 +400,8 @@ def test_new_session_waits_for_the_disk(tmp_path: Path, hanging: HangingFileSyst
     with running(tmp_path, hanging) as server, Client(server.port) as writer:
         writer.do(OpCode.CREATE, create(b"/a", b"old"))
         hang(hanging, writer)
-        threading.Timer(0.5, hanging.answers.set).start()
         started = time.monotonic()
+        threading.Timer(0.5, hanging.answers.set).start()
         with Client(server.port) as newcomer:
             assert newcomer.session.session_id
             assert time.monotonic() - started >= 0.4

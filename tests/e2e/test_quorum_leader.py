@@ -300,7 +300,7 @@ def test_a_follower_whose_disk_is_stuck_is_not_in_step_any_more(
         assert set(them.leader.learners) == {3}
         following.cancel()
 
-    play(tmp_path, script, sync_limit=3, tickTime="50")
+    play(tmp_path, script, sync_limit=3, tickTime="200")
 
 
 def test_a_leader_whose_disk_is_stuck_lets_another_lead(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -323,7 +323,7 @@ def test_a_leader_whose_disk_is_stuck_lets_another_lead(tmp_path: Path, caplog: 
         await zk.close()
 
     try:
-        play(tmp_path, script, disk, sync_limit=3, tickTime="50")
+        play(tmp_path, script, disk, sync_limit=3, tickTime="200")
     finally:
         disk.let.set()
 

@@ -391,7 +391,7 @@ def test_curator_645_two_latches_do_not_chase_each_other(zookeeper_shared: Addre
                 await standing(zk, 3)
                 await leader.close()
                 await asyncio.wait(
-                    [asyncio.create_task(latch.wait(timeout=1)) for latch in (first, second)],
+                    [asyncio.create_task(latch.wait(timeout=10)) for latch in (first, second)],
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 await one.sync()

@@ -138,7 +138,7 @@ def test_claim_is_removed_after_the_connection_is_back(zookeeper_server: Any) ->
     async def main() -> None:
         async with connect(zookeeper_server.address) as zk, connect(zookeeper_server.address) as other:
             held = await Lock(zk, "/lock").acquire()
-            waiting = asyncio.create_task(Lock(other, "/lock").acquire(timeout=0.3))
+            waiting = asyncio.create_task(Lock(other, "/lock").acquire(timeout=2))
             await queued(zk, 2)
             await asyncio.to_thread(zookeeper_server.stop)
             await other.suspended()

@@ -126,13 +126,13 @@ def test_stop_under_load_loses_nothing(tmp_path: Path) -> None:
     writers = [Writer(server.port, f"w{number}") for number in range(4)]
     for writer in writers:
         writer.start()
-    time.sleep(0.5)
+    wait_until(lambda: all(writer.created for writer in writers), "all of them have written")
+    time.sleep(0.3)
     server.stop()
     for writer in writers:
         writer.join(PATIENCE_S)
     with server:
         for writer in writers:
-            assert writer.created
             writer.check(server.port)
 
 
@@ -341,14 +341,13 @@ def test_failing_sync_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monke
     server = PatchedServer(tmp_path / "data", fault, SMALL_FILES).start()
     writer = Writer(server.port, "w")
     writer.start()
-    time.sleep(0.3)
+    wait_until(lambda: len(writer.created) > 100, "it has written")
     (tmp_path / "fail").touch()
     assert exit_status(server) == 1
     assert "nothing more is acknowledged" in server.log
     assert "Input/output error" in server.log
     assert "Traceback" not in server.log
     writer.join(PATIENCE_S)
-    assert writer.created
     with CorralServer(tmp_path / "data", SMALL_FILES) as again:
         writer.check(again.port)
 

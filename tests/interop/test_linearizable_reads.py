@@ -92,6 +92,9 @@ def test_leaders_and_followers_of_both_kinds(tmp_path: Path, theirs: str) -> Non
                         await leading.set("/x", b"%d" % n)
                         assert (await following.get("/x", linearizable=True)).data == b"%d" % n
                     await following.sync(quorum=True)
+            async with corral.connect(them.hosts(2), session_timeout=20, connect_timeout=30) as following:
+                # It shall be no further behind than the other, or that one would lead.
+                await following.sync()
             await them.stop(3)
             await _wait_for_mode(them, 2, "leader")
             async with corral.connect(them.hosts(1), session_timeout=20, connect_timeout=30) as following:

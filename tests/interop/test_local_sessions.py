@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,11 @@ def test_they_own_nothing(tmp_path: Path, kind: str) -> None:
                     assert await counted(them, sid) == (1, 0)
                     assert zk.session is not None
                     dump = await told(them, sid, "dump")
-                    assert dump[1] == "Local Session Sets (1)/(1):"
-                    assert dump[3] == f"\t{zk.session}"
-                    assert dump[4] == ("Global Session Sets (0)/(0):" if sid == leader else "Global Sessions(0):")
+                    # Apache's counts sets that have become empty until their time has come.
+                    local = r"\(1\)/\(1\)" if kind == "C" else r"\(\d+\)/\(1\)"
+                    assert re.fullmatch(f"Local Session Sets {local}:", dump[1])
+                    assert f"\t{zk.session}" in dump
+                    assert ("Global Session Sets (0)/(0):" if sid == leader else "Global Sessions(0):") in dump
                     path = f"/at-{sid}"
                     await zk.create(path)
                     await zk.set(path, b"1")
@@ -110,6 +113,7 @@ def test_they_become_sessions_of_the_ensemble(tmp_path: Path, kind: str) -> None
             await lead(them, kind)
             for sid in them.running:
                 async with corral.connect(them.hosts(sid), connect_timeout=60) as zk:
+                    await zk.sync()
                     assert await counted(them, sid) == (1, 0)
                     assert zk.session is not None
                     path = f"/at-{sid}"

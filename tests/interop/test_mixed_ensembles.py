@@ -141,6 +141,10 @@ def test_each_leads_in_turn_and_nothing_is_lost(tmp_path: Path, layout: str, lea
                 await zk.persist(lambda: zk.ensure("/w"))
                 mine = await zk.persist(lambda: zk.create("/mine-", ephemeral=True, sequential=True, protected=True))
                 session = zk.session
+                # Who is not there yet when the first goes cannot lead in its turn.
+                for sid in (1, 2, 3):
+                    while await them.mode(sid) not in ("leader", "follower"):
+                        await asyncio.sleep(0.05)
                 for _ in range(4):
                     leader = await them.leader()
                     led.add(them.kinds[leader])

@@ -53,8 +53,11 @@ QUOTA_PREFIXES: Final = (b"/q", b"/zookeeper/quota")
 REPLY_LIMIT_S: Final = 8.0
 """A reply that takes longer is written down as missing."""
 
-END_LIMIT_S: Final = 1.0
+END_LIMIT_S: Final = 3.0
 """How long a connection that should be closed by the server is given."""
+
+PING_INTERVAL_S: Final = 0.5
+"""How often the others are kept alive meanwhile."""
 
 EXPIRY_LIMIT_S: Final = 15.0
 
@@ -372,12 +375,16 @@ class Runner:
             return
 
     def _wait_for_end(self, client: _Client, *, rest_matters: bool = True) -> None:
-        left = client.raw.wait_for_end(time.monotonic() + END_LIMIT_S)
+        self._clients.pop(client.name, None)
+        until = time.monotonic() + END_LIMIT_S
+        left = client.raw.wait_for_end(time.monotonic() + PING_INTERVAL_S)
+        while not client.raw.closed and time.monotonic() < until:
+            self._settle()
+            left = client.raw.wait_for_end(time.monotonic() + PING_INTERVAL_S)
         self._note(client.name, "end", "closed by the server" if client.raw.closed else "left open")
         if left and rest_matters:
             self._note(client.name, "bytes before the end", left.hex())
         client.raw.close()
-        self._clients.pop(client.name, None)
 
     def _receive(self, client: _Client, payload: bytes) -> None:
         if len(payload) < 16:

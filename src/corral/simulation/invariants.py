@@ -67,7 +67,10 @@ class Invariant(StrEnum):
     SEQUENCE = "Sequence"
     """The numbers of sequential znodes are counted without a gap, and none is given twice."""
     EPHEMERAL = "Ephemeral"
-    """A session's end deletes all its ephemeral znodes, and nothing else; after it no session does anything, but may end once more."""
+    """A session's end deletes all its ephemeral znodes, and nothing else.
+
+    After it a session does nothing, but it may end once more.
+    """
     SESSION = "Session"
     """No session ends of which its leader has heard within the timeout, unless its client wanted it."""
 
